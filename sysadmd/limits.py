@@ -1,0 +1,83 @@
+"""Every limit that sysadmd ships, with its default and its reason.
+
+`Limits` is one frozen object, made from the `[limits]` table of the configuration and handed down by the composition root.
+Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits in force. A test goes one beyond each of them."""
+
+    handshake_timeout: float = 10.0
+    """TCP accept to a finished TLS and WebSocket handshake: a scanner may not hold a socket for longer."""
+    auth_timeout: float = 30.0
+    """First authentication after the handshake; the originals' grace (spec sysadm §1.4)."""
+    frame_unauthenticated: int = 8 * KIB
+    """One frame before authentication: log-in messages are small, strangers get no memory."""
+    frame_authenticated: int = 1 * MIB
+    """One frame after authentication."""
+    frame_bridge: int = 64 * MIB
+    """One frame on a bridge link: original peers send listings of several MiB (spec sysadm §1.3)."""
+    json_depth: int = 32
+    """Nesting of a message: far above any real call, far below any parser's stack."""
+    calls_in_flight: int = 20
+    """Calls that run at once on one connection."""
+    calls_queued: int = 64
+    """Calls that wait behind them; one more is answered 429."""
+    call_deadline: float = 300.0
+    """A call without its own `timeout`."""
+    login_failures: int = 5
+    """Failed log-ins before a lock-out."""
+    login_window: float = 600.0
+    """Failures older than this are forgotten."""
+    login_block: float = 3600.0
+    """Length of a lock-out."""
+    queue_bytes: int = 4 * MIB
+    """Bytes queued for one subscription before its overflow policy acts."""
+    queue_events: int = 1024
+    """Events queued for one subscription before its overflow policy acts."""
+    subscriptions: int = 64
+    """Subscriptions on one connection."""
+    ring_events: int = 10_000
+    """Records kept in memory for `since`."""
+    ring_bytes: int = 16 * MIB
+    """Bytes of those records."""
+    ping_interval: float = 20.0
+    """WebSocket keepalive; shorter than what NAT tables forget (30 s for the worst)."""
+    ping_timeout: float = 20.0
+    """A peer that does not answer a ping for this long is gone."""
+    idle_timeout: float = 1800.0
+    """A connection without a subscription, a call or a message."""
+    token_idle: float = 900.0
+    """Sliding life of a token that is not in use: the 15 minutes of the protocol."""
+    token_absolute: float = 43_200.0
+    """A token's and its connections' life, however busy."""
+    write_buffer: int = 64 * KIB
+    """Bytes handed to a socket before a reader counts as slow; the rest waits in the bounded queue."""
+    process_log: int = 1 * MIB
+    """Head and tail of a process's output kept in memory and put into events; all of it is in a file."""
+    output_cap: int = 16 * GIB
+    """Output of one attempt; above it the attempt ends with the outcome `output_limit`."""
+    disk_ceiling: float = 0.95
+    """Part of the output file system in use at which running attempts end with `output_limit`."""
+    running_update: float = 1.0
+    """Seconds between two running updates of a process."""
+    lane_parallel: int = 64
+    """Attempts that run at once in the parallel lane."""
+    kill_grace: float = 5.0
+    """TERM to KILL."""
+    drain: float = 10.0
+    """What a graceful stop waits for calls and sockets."""
+    connections: int = 4096
+    """Open connections of one listener."""
+    tls_buffer: int = 16 * KIB
+    """Receive buffer of a TLS connection: one TLS record (asyncio's default is 256 KiB for each connection)."""
