@@ -20,7 +20,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     `namespace` and `name` are matched in lower case by the registry; the spelling that came is kept here, to be echoed.
     `action` is the third part of the method (`run` of `rpc/dispatcher`), or None. `id` is echoed verbatim.
-    `wants_reply` is False for a JSON-RPC notification.
+    `wants_reply` is False for a JSON-RPC notification. `timeout` is the caller's deadline in seconds (a number in the optional
+    envelope key `timeout`, beside `id`, in the documented and JSON-RPC dialects), or None for the server's default.
     """
 
     namespace: str
@@ -29,6 +30,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     id: Any
     args: Any
     wants_reply: bool = True
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
