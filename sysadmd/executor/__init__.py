@@ -1,0 +1,1 @@
+"""The executor: the separate process that alone spawns commands, and outlives the server that asks for them."""
