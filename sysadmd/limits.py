@@ -61,6 +61,12 @@ class Limits:
     """Sliding life of a token that is not in use: the 15 minutes of the protocol."""
     token_absolute: float = 43_200.0
     """A token's and its connections' life, however busy."""
+    tokens_per_account: int = 1024
+    """Live tokens of one account; a log-in beyond it ends the one that was idle for longest."""
+    password_bytes: int = 1 * KIB
+    """A password in UTF-8: longer than any passphrase, short enough that hashing it costs nothing extra."""
+    password_checks_queued: int = 16
+    """Log-ins that wait for the one password lane (about 80 ms each); one more is answered 429."""
     write_buffer: int = 64 * KIB
     """Bytes handed to a socket before a reader counts as slow; the rest waits in the bounded queue."""
     process_log: int = 1 * MIB

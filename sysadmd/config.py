@@ -1,0 +1,311 @@
+"""The configuration: a TOML file, checked against schemas/config.json, as frozen objects.
+
+`schemas/config.json` is the reference of every key: its type, range, default and description; the documentation is made
+from it. config_file.py reads and checks the document. Here are the objects, and the rules that a schema cannot state:
+defaults that depend on the machine, and what two keys must be together. What costs time to import waits until there
+is something to read, so that a start without a file pays nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from sysadmd import config_file
+from sysadmd.limits import Limits
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ")
+SHIPPED_LANES: Mapping[str, int | None] = MappingProxyType({"no_queue": None, "pkg_queue": 1, "iocage_queue": 1})
+T = TypeVar("T", bound="DataclassInstance")
+MAX_SOCKET_PATH = 103  # sun_path holds 104 bytes with its end on FreeBSD, 108 on Linux
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+RELOADABLE = frozenset(
+    {
+        "classic",
+        "dispatcher.*",
+        "lanes",
+        "limits.*",
+        "listen.certificate",
+        "listen.key",
+        "log.level",
+        "origins",
+        "rest.trusted_proxies",
+    }
+)
+"""Keys that SIGHUP applies, `*` for a whole table; every other change waits for a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The WebSocket listener."""
+
+    host: str = "*"
+    port: int = 12150
+    tls: bool = True
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The HTTP listener. `trusted_proxies` are addresses and networks in CIDR form."""
+
+    enabled: bool = True
+    host: str = "*"
+    port: int = 12151
+    tls: bool = True
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """The Unix socket."""
+
+    path: Path
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherConfig:
+    """What every command gets. `timeout`: seconds, None for none. `rlimits`: names of setrlimit(2) without RLIMIT_."""
+
+    environment: tuple[str, ...] = ENVIRONMENT
+    variables: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LifePreserverConfig:
+    """The log files of lpreserver, and the seconds between two looks at them."""
+
+    logs: tuple[Path, ...] = (Path("/var/log/lpreserver/lpreserver.log"),)
+    interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SystemStateConfig:
+    """Seconds between two states sent (`interval`) and between two looks (`check`); the commands that are asked."""
+
+    interval: float = 900.0
+    check: float = 15.0
+    zpool: str = "zpool"
+    zfs: str = "zfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The server's own log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The configuration in force. `lanes` maps a lane to its parallel processes; None is `limits.lane_parallel`."""
+
+    state_dir: Path
+    node: str
+    socket: Socket
+    listen: Listen = Listen()
+    rest: Rest = Rest()
+    origins: tuple[str, ...] = ()
+    classic: Literal["auto", "always", "never"] = "auto"
+    lanes: Mapping[str, int | None] = field(default_factory=lambda: dict(SHIPPED_LANES))
+    dispatcher: DispatcherConfig = DispatcherConfig()
+    lifepreserver: LifePreserverConfig = LifePreserverConfig()
+    system_state: SystemStateConfig = SystemStateConfig()
+    log: Log = Log()
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key that differs between two configurations. `reloadable`: SIGHUP applies it."""
+
+    key: str
+    old: object
+    new: object
+    reloadable: bool
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Any] = NOTHING) -> Config:
+    """The configuration of the file at `path` (None: defaults), with `overrides` (dotted or nested keys) over it.
+
+    Raises ConfigError. Overrides come from our own command line, whose parser checked their types; their keys and what
+    values must be together are checked here like those of a file.
+    """
+    document: dict[str, Any] = {}
+    command_line = config_file.Source("command line", Path.cwd())
+    source = config_file.Source(str(path), path.absolute().parent) if path else command_line
+    if path or overrides:
+        schema = config_file.load_schema(schemas_root())
+        if path:
+            document = source.coerced(config_file.read(path, source), schema)
+            config_file.check(document, schema, source)
+        config_file.merge(document, command_line.coerced(config_file.nested(overrides), schema))
+    config = _assemble(document)
+    _check_together(config, source)
+    return config
+
+
+def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """SYSADMD_STATE_DIR, else root's directory for uid 0, else the one of the XDG base directory specification."""
+    if named := environ.get("SYSADMD_STATE_DIR"):
+        return Path(named).absolute()
+    if os.geteuid() == 0:
+        return root_state_dir()
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():  # the specification has a relative one ignored
+        base = Path(environ.get("HOME") or Path.home(), ".local", "state")
+    return base / "sysadmd"
+
+
+def root_state_dir() -> Path:
+    """The default state directory of root on this system (hier(7), FHS 3.0 §5.8)."""
+    return Path("/var/db/sysadmd" if sys.platform.startswith("freebsd") else "/var/lib/sysadmd")
+
+
+def runtime_socket(state_dir: Path) -> Path:
+    """The Unix socket of the server on `state_dir`: in the run directory for root's default one, else inside it."""
+    if state_dir == root_state_dir():
+        run = "/var/run" if sys.platform.startswith("freebsd") else "/run"
+        return Path(run, "sysadmd", "sysadmd.sock")
+    return state_dir / "sysadmd.sock"
+
+
+def schemas_root() -> Path:
+    """The directory schemas/: the copy inside an installed package, else the one beside the package in a checkout."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "schemas"
+    return packaged if packaged.is_dir() else here.parent / "schemas"
+
+
+def reloadable(key: str) -> bool:
+    """Whether SIGHUP applies a change of `key`, such as `limits.drain`."""
+    return key in RELOADABLE or f"{key.partition('.')[0]}.*" in RELOADABLE
+
+
+def diff(old: Config, new: Config) -> tuple[Change, ...]:
+    """The keys whose values differ, in the order of `Config`."""
+    before = dict(_flat_config(old))
+    return tuple(Change(k, before[k], v, reloadable(k)) for k, v in _flat_config(new) if before[k] != v)
+
+
+def reloaded(old: Config, new: Config) -> Config:
+    """`old` with those changes of `new` that SIGHUP applies."""
+    result = old
+    for change in diff(old, new):
+        if not change.reloadable:
+            continue
+        table, _, key = change.key.partition(".")
+        value: Any = replace(getattr(result, table), **{key: change.new}) if key else change.new
+        result = replace(result, **{table: value})
+    return result
+
+
+def _assemble(document: Mapping[str, Any]) -> Config:
+    """The object of a checked document, with the defaults that depend on the machine or on other keys."""
+    tables: dict[str, Any] = dict(document)
+    state_dir = Path(tables.get("state_dir") or default_state_dir())
+    listen = _built(Listen, tables.get("listen", {}))
+    rest = _built(Rest, {"host": listen.host, "tls": listen.tls, **tables.get("rest", {})})
+    socket = _built(Socket, {"path": runtime_socket(state_dir), **tables.get("socket", {})})
+    lanes = {name: None if n == "parallel" else n for name, n in tables.get("lanes", {}).items()}
+    return _built(
+        Config,
+        {
+            **tables,
+            "state_dir": state_dir,
+            "node": tables.get("node") or os.uname().nodename.partition(".")[0] or "localhost",
+            "socket": socket,
+            "listen": listen,
+            "rest": rest,
+            "lanes": {**SHIPPED_LANES, **lanes},
+            "dispatcher": _built(DispatcherConfig, tables.get("dispatcher", {})),
+            "lifepreserver": _built(LifePreserverConfig, tables.get("lifepreserver", {})),
+            "system_state": _built(SystemStateConfig, tables.get("system_state", {})),
+            "log": _built(Log, tables.get("log", {})),
+            "limits": _built(Limits, tables.get("limits", {})),
+        },
+    )
+
+
+def _built(kind: type[T], table: Mapping[str, Any]) -> T:
+    """A frozen object of `table`: arrays become tuples, texts paths and integers floats where its fields say so."""
+    values: dict[str, Any] = {}
+    for one in fields(kind):
+        if one.name not in table:
+            continue
+        value, wanted = table[one.name], str(one.type)
+        if isinstance(value, list):
+            value = tuple(Path(item) if "Path" in wanted else item for item in value)
+        elif "Path" in wanted and value is not None:
+            value = Path(value)
+        elif wanted.startswith("float") and value is not None:
+            value = float(value)
+        values[one.name] = value
+    return kind(**values)
+
+
+def _check_together(config: Config, source: config_file.Source) -> None:
+    """The rules between keys, and those that need more than a schema."""
+    listen, rest, limits = config.listen, config.rest, config.limits
+    for name, one in (("listen", listen), ("rest", rest)):
+        if not 0 <= one.port <= 65535:
+            raise source.error(f"{name}.port", one.port, "must be a port, 0 to 65535")
+        if not one.tls and not is_loopback(one.host):
+            raise source.error(f"{name}.tls", False, f"needs a loopback address, and {name}.host is {one.host!r}")
+    if rest.enabled and listen.port and (listen.host, listen.port) == (rest.host, rest.port):
+        raise source.error("rest.port", rest.port, "is listen.port already")
+    if (listen.certificate is None) != (listen.key is None):
+        missing, given = ("key", "certificate") if listen.certificate else ("certificate", "key")
+        raise source.error(f"listen.{missing}", None, f"is needed together with listen.{given}")
+    if config.socket.enabled and len(os.fsencode(config.socket.path)) > MAX_SOCKET_PATH:
+        raise source.error("socket.path", str(config.socket.path), f"must be at most {MAX_SOCKET_PATH} bytes")
+    for network in rest.trusted_proxies:
+        _check_network(network, source)
+    if limits.token_idle > limits.token_absolute:
+        raise source.error("limits.token_idle", limits.token_idle, "must be at most limits.token_absolute")
+    if limits.frame_unauthenticated > limits.frame_authenticated:
+        rule = "must be at most limits.frame_authenticated"
+        raise source.error("limits.frame_unauthenticated", limits.frame_unauthenticated, rule)
+
+
+def _check_network(text: str, source: config_file.Source) -> None:
+    from ipaddress import ip_network
+
+    try:
+        ip_network(text)
+    except ValueError:
+        rule = "must be an address or a network such as 10.0.0.0/8, without host bits"
+        raise source.error("rest.trusted_proxies", text, rule) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine alone."""
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _flat_config(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            yield from _flat_config(value, f"{prefix}{one.name}.")
+        else:
+            yield f"{prefix}{one.name}", value
