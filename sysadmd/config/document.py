@@ -1,8 +1,8 @@
 """A configuration document: read as TOML, its text forms replaced by numbers and paths, checked by its schema.
 
-Everything here works on plain dictionaries and on the schema, which names the keys: the objects are made in config.py.
-A refusal is one `ConfigError`, for the first rule broken in the order of the keys: whoever edits a file mends one line
-at a time.
+Everything here works on plain dictionaries and on the schema, which names the keys; the objects are made in the package
+itself. A refusal is one `ConfigError`, for the first rule broken in the order of the keys: whoever edits a file mends
+one line at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The configuration: a TOML file, checked against schemas/config.json, as frozen objects.
 
 `schemas/config.json` is the reference of every key: its type, range, default and description; the documentation is made
-from it. config_file.py reads and checks the document. Here are the objects, and the rules that a schema cannot state:
+from it. document.py reads and checks the document. Here are the objects, and the rules that a schema cannot state:
 defaults that depend on the machine, and what two keys must be together. What costs time to import waits until there
 is something to read, so that a start without a file pays nothing.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sysadmd import config_file
+from sysadmd.config import document
 from sysadmd.limits import Limits
 
 if TYPE_CHECKING:
@@ -145,16 +145,16 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] = NOTHING) -> Co
     Raises ConfigError. Overrides come from our own command line, whose parser checked their types; their keys and what
     values must be together are checked here like those of a file.
     """
-    document: dict[str, Any] = {}
-    command_line = config_file.Source("command line", Path.cwd())
-    source = config_file.Source(str(path), path.absolute().parent) if path else command_line
+    tables: dict[str, Any] = {}
+    command_line = document.Source("command line", Path.cwd())
+    source = document.Source(str(path), path.absolute().parent) if path else command_line
     if path or overrides:
-        schema = config_file.load_schema(schemas_root())
+        schema = document.load_schema(schemas_root())
         if path:
-            document = source.coerced(config_file.read(path, source), schema)
-            config_file.check(document, schema, source)
-        config_file.merge(document, command_line.coerced(config_file.nested(overrides), schema))
-    config = _assemble(document)
+            tables = source.coerced(document.read(path, source), schema)
+            document.check(tables, schema, source)
+        document.merge(tables, command_line.coerced(document.nested(overrides), schema))
+    config = _assemble(tables)
     _check_together(config, source)
     return config
 
@@ -186,7 +186,7 @@ def runtime_socket(state_dir: Path) -> Path:
 
 def schemas_root() -> Path:
     """The directory schemas/: the copy inside an installed package, else the one beside the package in a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     packaged = here / "schemas"
     return packaged if packaged.is_dir() else here.parent / "schemas"
 
@@ -214,9 +214,9 @@ def reloaded(old: Config, new: Config) -> Config:
     return result
 
 
-def _assemble(document: Mapping[str, Any]) -> Config:
+def _assemble(given: Mapping[str, Any]) -> Config:
     """The object of a checked document, with the defaults that depend on the machine or on other keys."""
-    tables: dict[str, Any] = dict(document)
+    tables: dict[str, Any] = dict(given)
     state_dir = Path(tables.get("state_dir") or default_state_dir())
     listen = _built(Listen, tables.get("listen", {}))
     rest = _built(Rest, {"host": listen.host, "tls": listen.tls, **tables.get("rest", {})})
@@ -258,7 +258,7 @@ def _built(kind: type[T], table: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def _check_together(config: Config, source: config_file.Source) -> None:
+def _check_together(config: Config, source: document.Source) -> None:
     """The rules between keys, and those that need more than a schema."""
     listen, rest, limits = config.listen, config.rest, config.limits
     for name, one in (("listen", listen), ("rest", rest)):
@@ -282,7 +282,7 @@ def _check_together(config: Config, source: config_file.Source) -> None:
         raise source.error("limits.frame_unauthenticated", limits.frame_unauthenticated, rule)
 
 
-def _check_network(text: str, source: config_file.Source) -> None:
+def _check_network(text: str, source: document.Source) -> None:
     from ipaddress import ip_network
 
     try:
