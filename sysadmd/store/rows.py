@@ -1,0 +1,42 @@
+"""Rows that every new database starts with, and the single values of `meta`."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import Connection, insert, select, update
+
+from sysadmd.store import tables
+
+ROLES: dict[str, list[str]] = {
+    "admin": ["call:*", "event:*", "job:*:read", "job:*:run"],
+    "operator": ["call:@read", "call:@run", "event:*", "job:*:read", "job:*:run"],
+    "viewer": ["call:@read", "event:*", "job:*:read"],
+}
+"""The shipped roles (DESIGN §3.15)."""
+
+LANES: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue": 1}
+"""The dispatcher's lanes and how many attempts run in each at once."""
+
+
+def seed(connection: Connection) -> None:
+    """Fill the tables of a database that was just created."""
+    connection.execute(insert(tables.role), [{"name": name, "patterns": patterns} for name, patterns in ROLES.items()])
+    connection.execute(insert(tables.lane), [{"name": name, "max_running": n} for name, n in LANES.items()])
+    put_meta(connection, "epoch", new_epoch())
+
+
+def new_epoch() -> str:
+    """16 hexadecimal digits that name one history of records."""
+    return secrets.token_hex(8)
+
+
+def get_meta(connection: Connection, key: str) -> str | None:
+    """One value of `meta`, or None."""
+    return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == key)).scalar()
+
+
+def put_meta(connection: Connection, key: str, value: str) -> None:
+    """Set one value of `meta`."""
+    if connection.execute(update(tables.meta).where(tables.meta.c.key == key).values(value=value)).rowcount == 0:
+        connection.execute(insert(tables.meta).values(key=key, value=value))

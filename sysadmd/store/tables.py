@@ -1,0 +1,213 @@
+"""Every table of sysadmd (spec job-queues §3.3), SQLAlchemy Core.
+
+Times are Unix seconds (floats). Keys of jobs are text, 24 hexadecimal digits that sort by time. State names are those
+that clients see; which of them are final is said here once, because two partial indexes depend on it.
+
+A change here needs a migration; a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+)
+
+from sysadmd.store.types import Big, Json
+
+HEAD = "0001"
+"""The newest migration; a database that says so needs no Alembic."""
+VERSIONS = frozenset({HEAD})
+"""Every migration that this release knows; any other version was made by a newer one."""
+
+FINAL_STATES = ("complete", "error", "inactive", "killed")
+"""Job states that nothing leaves."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _live_unique(name: str, column: str) -> Index:
+    """Unique among jobs that are not final, so that an old job never blocks a new one of the same name."""
+    live: ColumnElement[bool] = literal_column("state").not_in(FINAL_STATES)
+    return Index(name, column, unique=True, sqlite_where=live, postgresql_where=live)
+
+
+def _name(name: str, target: str, **options: Any) -> Column[str]:
+    return Column(name, Text, ForeignKey(target, ondelete="CASCADE"), **options)
+
+
+version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
+"""Alembic's own table, outside of the metadata that migrations are compared with."""
+
+# epoch, seq_reserved and other single values.
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# Durable records, written in the transaction of the change that they tell.
+event = Table(
+    "event",
+    metadata,
+    Column("seq", Big, primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("permission", Text),
+    Column("data", Text, nullable=False),  # JSON that the log encoded already
+    Index("ix_event_topic_seq", "topic", "seq"),
+)
+
+role = Table(
+    "role",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("patterns", Json, nullable=False),  # list of permission patterns
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password_hash", Text),  # None: the account has no password
+    Column("disabled", Boolean, nullable=False, default=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+account_role = Table(
+    "account_role",
+    metadata,
+    _name("account", "account.name", primary_key=True),
+    _name("role", "role.name", primary_key=True),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("hash", Text, primary_key=True),  # SHA-256 of the token, hexadecimal; the token itself is never stored
+    _name("account", "account.name", nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),  # absolute, however busy
+)
+
+lane = Table(
+    "lane",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("max_running", Integer),  # None: bounded by the configuration only
+    Column("paused_at", Float),
+    Column("paused_by", Text),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("seq", Big, nullable=False, unique=True),  # the number that people type
+    Column("ext_id", Text),  # process_id of the dispatcher
+    Column("kind", Text, nullable=False),  # command | task | transfer
+    Column("name", Text, nullable=False),  # for permissions: dispatcher.<lane>
+    Column("lane", Text, ForeignKey("lane.name"), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("args", Json, nullable=False),
+    Column("event_system", Text),  # the namespace that started it, such as sysadm/pkg
+    Column("extra", Json),  # its extra event fields
+    Column("unique_key", Text),
+    Column("priority", Integer, nullable=False, default=0),  # higher runs first
+    Column("state", Text, nullable=False),
+    Column("run_after", Float),
+    Column("tries_max", Integer, nullable=False, default=1),
+    Column("tries_used", Integer, nullable=False, default=0),
+    Column("retry_delay", Float, nullable=False, default=0.0),
+    Column("timeout", Float),
+    Column("on_lost", Text, nullable=False, default="error"),  # retry | error
+    Column("kill_requested_at", Float),
+    Column("kill_requested_by", Text),
+    Column("log_uid", Text, nullable=False),  # directory of its output files
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("archived_at", Float),
+    Column("last_error", Json),
+    Column("rev", Integer, nullable=False, default=0),  # raised by each change
+    Index("ix_job_lane_state", "lane", "state"),
+    _live_unique("uq_job_ext_id_live", "ext_id"),
+    _live_unique("uq_job_unique_key_live", "unique_key"),
+)
+
+step = Table(
+    "step",
+    metadata,
+    _name("job_id", "job.id", primary_key=True),
+    Column("idx", Integer, primary_key=True, autoincrement=False),
+    Column("stage", Integer, nullable=False),  # claimable when all steps of earlier stages are ok
+    Column("type", Text, nullable=False),
+    Column("spec", Json, nullable=False),  # argv, cwd, user of a command
+    Column("state", Text, nullable=False),  # waiting leased running ok retry failed skipped killed
+    Column("tries_max", Integer, nullable=False, default=1),
+    Column("tries_used", Integer, nullable=False, default=0),
+    Column("run_after", Float),
+    Column("result", Json),
+    Index("ix_step_state", "state"),
+)
+
+_OPEN: ColumnElement[bool] = literal_column("outcome").is_(None)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("idx", Integer, primary_key=True, autoincrement=False),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("worker_id", Text, nullable=False),  # instance of the executor that holds the lease
+    Column("host", Text, nullable=False),
+    Column("lease_id", Text, nullable=False),  # 128 random bits: the fence of every later write
+    Column("lease_until", Float),
+    Column("heartbeat_at", Float),
+    Column("pid", Integer),
+    Column("pid_start", Text),  # start time of the pid as the system writes it: never signal another process
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("outcome", Text),  # ok fail timeout deferred killed lost spawn_failed output_limit; None while open
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("error", Json),
+    Column("usage", Json),
+    Column("output_path", Text),
+    Column("output_bytes", Big),
+    ForeignKeyConstraint(["job_id", "idx"], ["step.job_id", "step.idx"], ondelete="CASCADE"),
+    Index("ix_attempt_open", "job_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
+)
+
+log_position = Table(
+    "log_position",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("device", Big, nullable=False),
+    Column("inode", Big, nullable=False),
+    Column("position", Big, nullable=False),  # bytes read
+    Column("read_at", Float, nullable=False),
+)
