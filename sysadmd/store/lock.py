@@ -1,8 +1,9 @@
 """One server, or one offline command, for each state directory.
 
-The lock is a flock(2) on `<state>/lock`. The kernel drops it with the last descriptor, however the holder dies, so there is
-no stale lock to clean up; the process id in the file is for people and for error texts, nothing is decided by it. The
-descriptor is close-on-exec (PEP 446): a command or an executor that a holder starts does not keep the directory locked.
+The lock is a flock(2) on `<state>/lock`. The kernel drops it with the last descriptor, however the holder dies, so
+there is no stale lock to clean up; the process id in the file is for people and for error texts, nothing is decided
+by it. The descriptor is close-on-exec (PEP 446): a command or an executor that a holder starts does not keep the
+directory locked.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ def prepare_state_dir(state_dir: Path) -> None:
     except OSError as error:
         raise StateError(f"state directory {state_dir}: {error.strerror or error}") from error
     if found.st_uid != os.geteuid():
-        raise StateError(f"state directory {state_dir} belongs to uid {found.st_uid}, this process runs as {os.geteuid()}")
+        raise StateError(
+            f"state directory {state_dir} belongs to uid {found.st_uid}, this process runs as {os.geteuid()}"
+        )
     if stat.S_IMODE(found.st_mode) & 0o022:
-        raise StateError(f"state directory {state_dir} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
+        raise StateError(
+            f"state directory {state_dir} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
+        )
 
 
 class StateLock:
@@ -51,7 +56,9 @@ class StateLock:
         return self._fd is not None
 
     def acquire(self, *, wait: float = 0.0) -> None:
-        """Prepare the directory and take its lock; raise `StateError` when somebody else still has it after `wait` seconds."""
+        """Prepare the directory and take its lock; raise `StateError` when somebody else still has it after `wait`
+        seconds.
+        """
         if self.held:
             raise AssertionError(f"{self.path} is held by this object already")
         prepare_state_dir(self.state_dir)
@@ -69,7 +76,8 @@ class StateLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back. Idempotent. The file stays: removing it would let two holders lock two different files."""
+        """Give the lock back. Idempotent. The file stays: removing it would let two holders lock two different files.
+        """
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
@@ -93,7 +101,9 @@ class StateLock:
         self.acquire()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
 
