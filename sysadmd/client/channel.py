@@ -1,0 +1,124 @@
+"""Messages over a transport: requests out, replies and events in, and the log-in.
+
+A channel has no task and no state but a counter: whoever owns it decides who reads. `Connection` reads in a task of
+its own, `EventStream` in its consumer's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from sysadmd.client.errors import AuthFailed, ConnectionLost, RemoteError
+from sysadmd.client.transport import Transport
+from sysadmd.errors import WireError
+from sysadmd.wire.messages import Request
+from sysadmd.wire.sysadm import ErrorReply, EventMessage, Reply, decode_incoming, encode_request
+
+Incoming = Reply | ErrorReply | EventMessage
+
+
+class Channel:
+    """One connection, seen as messages."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._ids = itertools.count(1)
+
+    async def send(self, method: str, args: Any, timeout: float | None = None) -> str:
+        """Send a request of `namespace/name[/action]` and return its id. `timeout` is the server's deadline in
+        seconds.
+        """
+        namespace, name, action = split_method(method)
+        request_id = f"c{next(self._ids)}"
+        request = Request(namespace, name, action, request_id, args, timeout=timeout)
+        await self._transport.send(encode_request(request))
+        return request_id
+
+    async def receive(self) -> Incoming:
+        """The next reply or event. A peer that does not speak the protocol has lost the connection."""
+        try:
+            return decode_incoming(await self._transport.receive())
+        except WireError as error:
+            raise ConnectionLost(f"the server sent what is no message: {error}") from error
+
+    async def ask(self, method: str, args: Any) -> Any:
+        """One request and its reply, while nobody else reads this channel and nothing is subscribed."""
+        request_id = await self.send(method, args)
+        while True:
+            message = await self.receive()
+            if isinstance(message, EventMessage) or message.id != request_id:
+                continue
+            return result_of(message)
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._transport.aclose()
+
+
+class Login:
+    """Who the client is. It is shared by all connections of a client, so that a password is checked once.
+
+    A token is tried first. The token that a password gave is used for every further connection, until the server no
+    longer knows it.
+    """
+
+    def __init__(self, token: str | None, username: str | None, password: str | None) -> None:
+        if (username is None) != (password is None):
+            raise ValueError("a user name and a password come together")
+        self._token, self._username, self._password = token, username, password
+        self._session: str | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is nothing to log in with (a Unix socket needs nothing)."""
+        return self._token is None and self._password is None
+
+    @property
+    def session(self) -> str | None:
+        """The token that the password gave, to be cleared at the end."""
+        return self._session
+
+    async def authenticate(self, channel: Channel) -> None:
+        """Log in on a fresh channel. Raises `AuthFailed`."""
+        for token in filter(None, (self._session, self._token)):
+            if await self._try(channel, "rpc/auth_token", {"token": token}) is not None:
+                return
+        self._session = None
+        if self._password is not None:
+            args = {"username": self._username, "password": self._password}
+            reply = await self._try(channel, "rpc/auth", args)
+            if reply is not None:
+                self._session = _token_in(reply)
+                return
+        if not self.anonymous:
+            raise AuthFailed("the server refused the log-in")
+
+    async def _try(self, channel: Channel, method: str, args: dict[str, Any]) -> Any:
+        try:
+            return await channel.ask(method, args)
+        except RemoteError as error:
+            if error.code == 401:
+                return None
+            raise AuthFailed(f"the server refused the log-in: {error}") from error
+
+
+def split_method(method: str) -> tuple[str, str, str | None]:
+    """`namespace/name[/action]` in its parts. Raises `ValueError`."""
+    parts = method.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ValueError(f"{method!r} is no method; expected NAMESPACE/NAME or NAMESPACE/NAME/ACTION")
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else None
+
+
+def result_of(message: Reply | ErrorReply) -> Any:
+    """The result of a reply. Raises `RemoteError` for an error reply."""
+    if isinstance(message, ErrorReply):
+        raise RemoteError(message.code, message.message, message.data)
+    return message.result
+
+
+def _token_in(reply: Any) -> str:
+    if isinstance(reply, list) and reply and isinstance(reply[0], str):
+        return reply[0]
+    raise AuthFailed("the server answered the log-in with something else than a token")

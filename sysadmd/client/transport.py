@@ -1,0 +1,34 @@
+"""What the client needs of a connection: four methods.
+
+`WebSocketTransport` (TCP, TLS and Unix sockets) and `MockTransport` (memory) implement it. Implementations map every
+failure of their library to `ConnectFailed` or `ConnectionLost`, once, here at the boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """One connection, opened once. Messages are whole WebSocket text messages in UTF-8."""
+
+    async def open(self, timeout: float) -> None:
+        """Connect. Raises `ConnectFailed`."""
+        ...
+
+    async def send(self, message: bytes) -> None:
+        """Send one message. Waits while the peer does not read. Raises `ConnectionLost`."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next message. Cancelling it loses none. Raises `ConnectionLost`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close; never raises. Idempotent."""
+        ...
+
+
+Dial = Callable[[], Transport]
+"""Makes a transport that is not yet open. A client calls it for each connection it needs."""
