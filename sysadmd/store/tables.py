@@ -209,5 +209,7 @@ log_position = Table(
     Column("device", Big, nullable=False),
     Column("inode", Big, nullable=False),
     Column("position", Big, nullable=False),  # bytes read
+    Column("fingerprint", Text, nullable=False),  # of the bytes before the position: an inode alone may be another file
+    Column("follows", Json),  # the logs that this one named and that are read beside it
     Column("read_at", Float, nullable=False),
 )

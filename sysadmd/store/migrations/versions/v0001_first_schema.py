@@ -78,6 +78,8 @@ def create_log_position() -> None:
         sa.Column("device", BIG, nullable=False),
         sa.Column("inode", BIG, nullable=False),
         sa.Column("position", BIG, nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("follows", sa.Text(), nullable=True),
         sa.Column("read_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("path", name=op.f("pk_log_position")),
     )
