@@ -1,0 +1,131 @@
+"""The service files: what systemd says of the units, and what FreeBSD's rc(8) needs to find in the scripts."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RC_D = Path(__file__).resolve().parent.parent.parent / "rc.d"
+UNITS = ["sysadmd.service", "sysadmd-executor.service"]
+SCRIPTS = ["sysadmd", "sysadmd_executor"]
+EXPOSURE = 3.0
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    # Keys are case-sensitive in units; a key that is given twice keeps its last value here, which no test asks for.
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep the case
+    parser.read(RC_D / name)
+    return parser
+
+
+def systemd_analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed: the units were not verified")
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
+    for each in UNITS:
+        # verify wants the program to exist; here it is another path than on an installed machine.
+        text = (RC_D / each).read_text().replace("/usr/local/bin/sysadmd ", f"{sys.executable} ")
+        (tmp_path / each).write_text(text)
+    done = systemd_analyze("verify", "--man=no", "--recursive-errors=no", str(tmp_path / name))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_server_unit_exposes_little() -> None:
+    done = systemd_analyze("security", "--offline=true", "--no-pager", str(RC_D / "sysadmd.service"))
+    found = re.search(r"Overall exposure level for sysadmd\.service: ([0-9.]+)", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) <= EXPOSURE
+
+
+def test_the_server_has_no_capability_and_gains_none() -> None:
+    service = unit("sysadmd.service")["Service"]
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["NoNewPrivileges"] == "yes"
+
+
+def test_stopping_the_executor_leaves_what_commands_left_behind() -> None:
+    assert unit("sysadmd-executor.service")["Service"]["KillMode"] == "process"
+
+
+def test_one_command_out_of_memory_does_not_stop_the_executor() -> None:
+    assert unit("sysadmd-executor.service")["Service"]["OOMPolicy"] == "continue"
+
+
+def test_a_restarted_executor_does_not_restart_the_server() -> None:
+    section = unit("sysadmd.service")["Unit"]
+    assert "sysadmd-executor.service" in section["Wants"]
+    assert "sysadmd-executor.service" in section["After"]
+    assert not {"Requires", "BindsTo", "PartOf"} & set(section)
+
+
+def test_a_bad_configuration_is_not_retried() -> None:
+    assert unit("sysadmd.service")["Service"]["RestartPreventExitStatus"] == "2"
+
+
+def test_both_units_share_the_state_directory() -> None:
+    kept = {name: unit(name)["Service"] for name in UNITS}
+    assert {service["StateDirectory"] for service in kept.values()} == {"sysadmd"}
+    assert {service["StateDirectoryMode"] for service in kept.values()} == {"0700"}
+
+
+def test_the_executors_unit_explains_each_privilege() -> None:
+    comments = [line for line in (RC_D / "sysadmd-executor.service").read_text().splitlines() if line.startswith("#")]
+    kept = "\n".join(comments)
+    for privilege in (
+        "all capabilities",
+        "NoNewPrivileges",
+        "file system",
+        "devices",
+        "address families",
+        "namespaces",
+    ):
+        assert privilege in kept
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_rc_script_has_its_header(name: str) -> None:
+    text = (RC_D / name).read_text()
+    assert text.startswith("#!/bin/sh\n")
+    assert f"# PROVIDE: {name}\n" in text
+    assert re.search(r"^# REQUIRE: ", text, re.MULTILINE)
+    assert "# KEYWORD: shutdown\n" in text
+    assert text.endswith('run_rc_command "$1"\n')
+    assert (RC_D / name).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_rc_script_documents_every_variable(name: str) -> None:
+    text = (RC_D / name).read_text()
+    for variable, default in re.findall(r"^: \"\$\{(\w+):=(.*)\}\"$", text, re.MULTILINE):
+        assert re.search(rf'^#   {variable}="{re.escape(default)}"', text, re.MULTILINE), variable
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_rc_script_keeps_clear_of_the_names_that_rc_subr_reads(name: str) -> None:
+    # ${name}_program replaces the command, ${name}_flags goes to daemon(8) instead of to sysadmd (rc.subr(8)).
+    taken = {f"{name}_{suffix}" for suffix in ("program", "flags", "user", "group", "chdir", "nice", "limits", "env")}
+    assigned = set(re.findall(r"^: \"\$\{(\w+):=", (RC_D / name).read_text(), re.MULTILINE))
+    assert not taken & assigned
+
+
+def test_the_executor_starts_before_the_server() -> None:
+    required = re.search(r"^# REQUIRE: (.*)$", (RC_D / "sysadmd").read_text(), re.MULTILINE)
+    assert required
+    assert "sysadmd_executor" in required[1].split()
+
+
+def test_reload_signals_the_server_and_not_its_supervisor() -> None:
+    text = (RC_D / "sysadmd").read_text()
+    assert 'kill -HUP "${server_pid}"' in text
+    assert "-p ${server_pidfile}" in text
