@@ -51,8 +51,8 @@ class CertificateFiles:
 
 
 def ensure_certificate(state_dir: Path, hostnames: Iterable[str] = (), *, now: float | None = None) -> CertificateFiles:
-    """The self-signed pair of the state directory: made when missing, renewed in its last 30 days, or when the clock says that it is
-    not valid yet.
+    """The self-signed pair of the state directory: made when missing, renewed in its last 30 days or when it is not
+    valid yet (a clock that was set back).
 
     A new certificate names `hostnames` and every name and address of this machine. A good one is kept although those
     have changed since, because clients pin it. Raises StateError for a file that cannot be read, or is no certificate.
