@@ -153,7 +153,7 @@ class Listing(Frame, frozen=True, tag="list"):
 
 
 class ErrorFrame(Frame, frozen=True, tag="error"):
-    """A frame was refused. With an `attempt` and code `draining`, `full` or `protocol`, that attempt was NOT started."""
+    """A frame was refused. With an `attempt` and `draining`, `full` or `protocol`, that attempt was NOT started."""
 
     code: ErrorCode
     message: str

@@ -1,0 +1,54 @@
+"""What an executor does with the attempts of one that died before it: kill what is left, report them `lost`.
+
+They cannot be adopted: only a parent may wait for a process, and without its wait the exit code is gone and its id may
+name somebody else a moment later. Killing needs proof that the group is still ours:
+
+- the same boot, and the leader lives with the start time we noted; or
+- the leader is gone, yet a process of its group and session still writes to the attempt's own output file. While such a
+  process exists the kernel gives the group's id to nobody else. (Linux; elsewhere a group without its leader is left.)
+
+Between the look and the signal lie microseconds in which the leader could end and its id be given away: accepted, since
+ids are handed out in turn and the whole range would have to pass in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable
+
+from sysadmd.executor import process
+from sysadmd.executor.frames import Exit
+from sysadmd.executor.records import Live
+
+
+def end_orphans(live: Iterable[Live], *, same_boot: bool, now: float, log: Callable[[str], None]) -> list[Exit]:
+    """Kill what is left of `live` and return their exits, all `lost`; `now` is Unix time."""
+    exits: list[Exit] = []
+    for entry in live:
+        started = entry.started
+        fate = "the system was restarted" if not same_boot else "the executor that ran it died"
+        if same_boot and _is_ours(entry):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(started.pid, signal.SIGKILL)
+                fate += "; what was left of it is killed"
+        log(f"lost attempt={started.attempt} pid={started.pid}: {fate}")
+        exits.append(
+            Exit(
+                attempt=started.attempt,
+                lease=started.lease,
+                outcome="lost",
+                message=fate,
+                time_started=started.time,
+                time_finished=now,
+            )
+        )
+    return exits
+
+
+def _is_ours(entry: Live) -> bool:
+    pid = entry.started.pid
+    if process.is_same(pid, entry.started.pid_start):
+        return True
+    return any(process.writes_to(member, entry.device, entry.inode) for member in process.session_members(pid))
