@@ -75,10 +75,10 @@ class Attempts:
 
     def start(self, start: Start, output: int) -> Started | None:
         """Spawn it, or end it with `spawn_failed` and return None. The descriptor is closed in any case."""
-        now = self._clock()
+        now, tick = self._clock(), process.ticks()
         try:
             pid = spawn(start, output, self._null)
-            started = Started(start.attempt, start.lease, pid, process.start_of_child(pid, now), now)
+            started = Started(start.attempt, start.lease, pid, process.start_of_child(pid, tick), now)
             file = os.fstat(output)
             self._records.started(Live(started, file.st_dev, file.st_ino))
         except SpawnFailed as error:
