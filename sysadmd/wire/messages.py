@@ -7,7 +7,6 @@ keeps no state, so that one module serves every listener, the bridge and the cli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -20,8 +19,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     `namespace` and `name` are matched in lower case by the registry; the spelling that came is kept here, to be echoed.
     `action` is the third part of the method (`run` of `rpc/dispatcher`), or None. `id` is echoed verbatim.
-    `wants_reply` is False for a JSON-RPC notification. `timeout` is the caller's deadline in seconds (a number in the optional
-    envelope key `timeout`, beside `id`, in the documented and JSON-RPC dialects), or None for the server's default.
+    `wants_reply` is False for a JSON-RPC notification. `timeout` is the caller's deadline in seconds (a number in the
+    optional envelope key `timeout`, beside `id`, in the documented and JSON-RPC dialects), or None for the default.
     """
 
     namespace: str
@@ -33,8 +32,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """A decoded frame: its dialect, and one entry for each request in it. `batch` is True for a JSON-RPC array."""
 
     dialect: Dialect
@@ -51,6 +49,35 @@ class Meta(msgspec.Struct, frozen=True, gc=False):
     node: str
 
 
+class Reply(msgspec.Struct, frozen=True):
+    """A success reply, as a client receives it."""
+
+    id: Any
+    result: Any
+    namespace: str = ""
+
+
+class ErrorReply(msgspec.Struct, frozen=True):
+    """An error reply, as a client receives it: the HTTP-like code, the message, and what else the error carried."""
+
+    id: Any
+    code: int
+    message: str
+    data: Any = None
+    namespace: str = ""
+
+
+class EventMessage(msgspec.Struct, frozen=True):
+    """An event, as a client receives it; `meta` for extended subscriptions only. `topic` has underscores."""
+
+    topic: str
+    args: Any
+    meta: Meta | None = None
+
+
+Incoming = Reply | ErrorReply | EventMessage
+
+
 class Dialect(Protocol):
     """One way to write messages. Implementations are stateless; text out is UTF-8 JSON without a newline."""
 
@@ -65,5 +92,5 @@ class Dialect(Protocol):
         ...
 
     def event(self, topic: str, data: Any, meta: Meta | None = None) -> Sequence[bytes]:
-        """The frames of one event: none, one or several. `data` is the canonical payload of the topic (wire/topics.py)."""
+        """The frames of one event: none, one or several. `data` is the topic's canonical payload (wire/topics.py)."""
         ...
