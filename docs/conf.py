@@ -16,7 +16,7 @@ author = "The sysadmd authors"
 project_copyright = "The sysadmd authors"
 release = version = __version__
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sysadmd_reference"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "_ext"]
 
