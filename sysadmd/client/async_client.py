@@ -12,7 +12,7 @@ from sysadmd.client.address import parse_address
 from sysadmd.client.channel import Channel, Login, split_method
 from sysadmd.client.connection import Connection, open_channel
 from sysadmd.client.errors import BadAddress, ClientError
-from sysadmd.client.events import Backoff, EventStream, interest_in
+from sysadmd.client.events import Backoff, EventStream, Interest
 from sysadmd.client.transport import Dial, Transport
 
 DEFAULT_TIMEOUT = 30.0
@@ -73,16 +73,21 @@ class AsyncClient:
         *,
         filter: Mapping[str, Any] | None = None,
         policy: str | None = None,
+        snapshot: bool = False,
         reconnect: bool = True,
         backoff: Backoff | None = None,
     ) -> EventStream:
         """The events of these topics, from now on or after `since`, an `(epoch, seq)` (events.py tells the whole
         story).
 
-        `filter` maps dotted paths of the payload to a value or a list of values. `policy` is what the server does
-        when the consumer is too slow: `gap` (its default), `close` or `coalesce`.
+        `filter` maps dotted paths of the payload to a value or a list of values. `policy` is what the server does when
+        the consumer is too slow: `gap` (its default), `close` or `coalesce`. With `snapshot`, the last event of each
+        topic that has a state comes first.
         """
-        interest = interest_in(topics, since, filter, policy)
+        names = (topics,) if isinstance(topics, str) else tuple(topics)
+        if not names:
+            raise ValueError("no topic to subscribe to")
+        interest = Interest(names, since, filter, policy, snapshot)
         stream = EventStream(self._open_channel, interest, timeout=self._timeout, reconnect=reconnect, backoff=backoff)
         self._streams.add(stream)
         return stream

@@ -12,10 +12,8 @@ from typing import Any
 from sysadmd.client.errors import AuthFailed, ConnectionLost, RemoteError
 from sysadmd.client.transport import Transport
 from sysadmd.errors import WireError
-from sysadmd.wire.messages import Request
-from sysadmd.wire.sysadm import ErrorReply, EventMessage, Reply, decode_incoming, encode_request
-
-Incoming = Reply | ErrorReply | EventMessage
+from sysadmd.wire.messages import ErrorReply, EventMessage, Incoming, Reply, Request
+from sysadmd.wire.sysadm import decode_incoming, encode_request
 
 
 class Channel:

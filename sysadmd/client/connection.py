@@ -14,7 +14,7 @@ from typing import Any
 from sysadmd.client.channel import Channel, Login, result_of
 from sysadmd.client.errors import CallTimeout, ClientError, ConnectFailed, ConnectionLost
 from sysadmd.client.transport import Dial
-from sysadmd.wire.sysadm import ErrorReply, EventMessage, Reply
+from sysadmd.wire.messages import ErrorReply, EventMessage, Reply
 
 LOGOUT_TIMEOUT = 1.0
 """Seconds for clearing the token at the end; it expires by itself if that fails."""

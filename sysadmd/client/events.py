@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from sysadmd.client.channel import Channel, result_of
 from sysadmd.client.errors import CallTimeout, ConnectFailed, ConnectionLost
-from sysadmd.wire.sysadm import EventMessage
+from sysadmd.wire.messages import EventMessage
 
 EARLY_EVENTS = 4096
 """Events kept while waiting for the reply to the subscription: the server replays before it replies."""
@@ -53,7 +53,7 @@ class Backoff:
 
     def delay(self, attempt: int) -> float:
         """The wait before attempt 0, 1, 2, …: between half and the whole of min(limit, first * 2**attempt)."""
-        longest = min(self.limit, self.first * 2 ** min(attempt, 30))
+        longest = min(self.limit, self.first * 2.0 ** min(attempt, 30))
         return longest * (0.5 + 0.5 * self.jitter())
 
 
@@ -65,6 +65,7 @@ class Interest:
     since: tuple[str, int] | None = None
     filter: Mapping[str, Any] | None = None
     policy: str | None = None
+    snapshot: bool = False
 
     def request(self, since: tuple[str, int] | None) -> dict[str, Any]:
         """The args of `events/subscribe`, in the extended form."""
@@ -75,6 +76,8 @@ class Interest:
             args["filter"] = dict(self.filter)
         if self.policy:
             args["policy"] = self.policy
+        if self.snapshot:
+            args["snapshot"] = True
         return args
 
 
@@ -169,12 +172,15 @@ class EventStream(AsyncIterator[Event]):
         self._request_id = await channel.send("events/subscribe", self._interest.request(self.last))
         try:
             async with asyncio.timeout(self._timeout):
-                while self._request_id is not None and len(self._early) < EARLY_EVENTS:
+                while not self._consented() and len(self._early) < EARLY_EVENTS:
                     event = await self._receive(channel)
                     if event is not None:
                         self._early.append(event)
         except TimeoutError as error:
             raise CallTimeout(f"events/subscribe: no reply within {self._timeout:g} s") from error
+
+    def _consented(self) -> bool:
+        return self._request_id is None
 
     async def _next(self) -> Event:
         if self._channel is None and not self._early:
@@ -194,8 +200,15 @@ class EventStream(AsyncIterator[Event]):
             return _event_of(message)
         if message.id == self._request_id:
             self._request_id = None
-            result_of(message)
+            self._start_from(result_of(message))
         return None
+
+    def _start_from(self, consent: Any) -> None:
+        """Until the first event, the server's own position is where to resume."""
+        if self.last is None and isinstance(consent, dict):
+            epoch, seq = consent.get("epoch"), consent.get("seq")
+            if isinstance(epoch, str) and isinstance(seq, int):
+                self.last = (epoch, seq)
 
 
 def _event_of(message: EventMessage) -> Event:
@@ -203,16 +216,3 @@ def _event_of(message: EventMessage) -> Event:
     if meta is None:
         return Event(message.topic, message.args, "", 0, 0.0, "")
     return Event(message.topic, message.args, meta.epoch, meta.seq, meta.time, meta.node)
-
-
-def interest_in(
-    topics: str | Sequence[str],
-    since: tuple[str, int] | None,
-    filter: Mapping[str, Any] | None,
-    policy: str | None,
-) -> Interest:
-    """An `Interest` in one topic or in several."""
-    names = (topics,) if isinstance(topics, str) else tuple(topics)
-    if not names:
-        raise ValueError("no topic to subscribe to")
-    return Interest(names, since, filter, policy)

@@ -74,10 +74,13 @@ class Client:
         *,
         filter: Mapping[str, Any] | None = None,
         policy: str | None = None,
+        snapshot: bool = False,
         reconnect: bool = True,
     ) -> Iterator[Event]:
         """Iterate over events; see `AsyncClient.events`. The stream ends when the iterator is closed."""
-        stream = self._client.events(topics, since, filter=filter, policy=policy, reconnect=reconnect)
+        stream = self._client.events(
+            topics, since, filter=filter, policy=policy, snapshot=snapshot, reconnect=reconnect
+        )
         try:
             while True:
                 event = self._wait(_next(stream))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ssl
 from pathlib import Path
 
 from sysadmd.client.errors import ConnectFailed
+from sysadmd.keys.certificate import fingerprint
 
 PROBE_TIMEOUT = 5.0
 """Seconds for the second handshake that reads a certificate which was not trusted, for the error text."""
@@ -41,12 +41,6 @@ def client_context(ca: Path | None, *, insecure: bool) -> ssl.SSLContext:
     return context
 
 
-def fingerprint_of(certificate: bytes) -> str:
-    """`SHA256:AA:BB:…` of a certificate in DER form, as `openssl x509 -fingerprint -sha256` and the server print it."""
-    digest = hashlib.sha256(certificate).hexdigest().upper()
-    return "SHA256:" + ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
-
-
 async def read_fingerprint(host: str, port: int) -> str | None:
     """The fingerprint of the certificate that a server shows, trusted or not; None when it cannot be read in time."""
     context = client_context(None, insecure=True)
@@ -57,5 +51,5 @@ async def read_fingerprint(host: str, port: int) -> str | None:
                 certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             finally:
                 writer.transport.abort()
-            return fingerprint_of(certificate) if certificate else None
+            return fingerprint(certificate) if certificate else None
     return None

@@ -14,7 +14,7 @@ from sysadmd.client.errors import ConnectFailed, ConnectionLost, Untrusted
 from sysadmd.client.trust import client_context, read_fingerprint
 from sysadmd.limits import Limits
 
-MAX_MESSAGE = Limits.frame_bridge
+MAX_MESSAGE = Limits().frame_bridge
 """Replies are larger than requests: a package listing has several MiB (spec sysadm §1.3)."""
 MAX_QUEUE = 16
 """Messages read ahead of the caller. Behind them TCP holds the server back, whose own queue is bounded and tells of

@@ -1,0 +1,36 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+import click
+
+from sysadmd import __version__
+from sysadmd.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "serve": Lazy("sysadmd.cli.serve:serve", "Run the server."),
+    "executor": Lazy("sysadmd.cli.executor:executor", "Run the executor, which starts commands for the server."),
+    "user": Lazy("sysadmd.cli.user:user", "Add, list and remove accounts, set passwords."),
+    "call": Lazy("sysadmd.cli.call:call", "Call a method and print its result."),
+    "events": Lazy("sysadmd.cli.events:events", "Print events as they come."),
+    "status": Lazy("sysadmd.cli.status:status", "Show who answers, and what it is doing."),
+    "config": Lazy("sysadmd.cli.config:config", "Check a configuration file."),
+    "backup": Lazy("sysadmd.cli.backup:backup", "Write database, certificate and configuration to one file."),
+    "restore": Lazy("sysadmd.cli.restore:restore", "Bring back what a backup holds."),
+    "completion": Lazy("sysadmd.cli.completion:completion", "Print the completion script of a shell."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 1 refused, 2 usage or configuration, 3 cannot connect, 4 connection lost, 130 interrupted.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def app() -> None:
+    """A live, authenticated, scriptable control plane for this machine and others.
+
+    Commands talk to the server of the state directory (SYSADMD_STATE_DIR, or the default one) through its Unix socket;
+    --server names another.
+    """

@@ -1,0 +1,30 @@
+"""`sysadmd config check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration file."""
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+def check(file: Path | None) -> None:
+    """Check a configuration FILE, and what it names.
+
+    Without FILE, what the server would use without one is checked. A problem is one line on standard error, and exit
+    code 2.
+    """
+    from sysadmd.config import load
+
+    found = load(file)
+    if found.listen.certificate is not None and found.listen.key is not None:
+        from sysadmd.keys.certificate import check_certificate
+
+        check_certificate(found.listen.certificate, found.listen.key, source=str(file))
+    click.echo(f"{file or 'defaults'}: ok")

@@ -1,0 +1,110 @@
+"""The connection flags that all client commands share, and the client they make.
+
+A password is read from standard input or asked for, never taken from the command line: other users can read that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sysadmd.client import AsyncClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS: tuple[Callable[[F], F], ...] = (
+    click.option(
+        "--server",
+        metavar="URL",
+        envvar="SYSADMD_SERVER",
+        help="wss://HOST[:PORT] or unix:///PATH. [env: SYSADMD_SERVER; default: the socket of the state directory]",
+    ),
+    click.option("--user", metavar="NAME", help="Log in as NAME; the password is asked for."),
+    click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input."),
+    click.option("--token", metavar="T", help="Log in with a token. Others can see it here; SYSADMD_TOKEN hides it."),
+    click.option(
+        "--ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Trust this authority, or this certificate of the server, and no other.",
+    ),
+    click.option("--insecure", is_flag=True, help="Trust any certificate: whoever answers gets the password."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """The values of the connection flags."""
+
+    server: str | None
+    user: str | None
+    password_stdin: bool
+    token: str | None
+    ca: Path | None
+    insecure: bool
+
+    def client(self) -> AsyncClient:
+        """A client that is not connected yet; asks for the password where one is needed."""
+        from sysadmd.client import AsyncClient
+
+        if self.password_stdin and self.user is None:
+            raise click.UsageError("--password-stdin needs --user")
+        return AsyncClient(
+            self.server or default_server(),
+            token=None if self.user else self._token(),
+            username=self.user,
+            password=self._password() if self.user else None,
+            ca=self.ca,
+            insecure=self.insecure,
+        )
+
+    def _token(self) -> str | None:
+        import os
+
+        return self.token or os.environ.get("SYSADMD_TOKEN") or None
+
+    def _password(self) -> str:
+        if self.password_stdin:
+            return read_password_line()
+        if not sys.stdin.isatty():
+            raise click.UsageError("--user without a terminal needs --password-stdin")
+        answer: str = click.prompt(f"Password of {self.user}", hide_input=True, err=True)
+        return answer
+
+
+def connection_options(command: F) -> F:
+    """Add the connection flags to a command, which gets them as `connection`, a `ConnectionOptions`."""
+
+    @wraps(command)
+    def collected(*args: Any, **kwargs: Any) -> Any:
+        names = ("server", "user", "password_stdin", "token", "ca", "insecure")
+        return command(*args, connection=ConnectionOptions(**{name: kwargs.pop(name) for name in names}), **kwargs)
+
+    for option in reversed(OPTIONS):
+        collected = option(collected)
+    return collected  # type: ignore[return-value]  # the same command with more flags
+
+
+def read_password_line() -> str:
+    """The first line of standard input, without its end."""
+    line = sys.stdin.readline()
+    password = line.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise click.UsageError("--password-stdin: standard input has no password in its first line")
+    return password
+
+
+def default_server() -> str:
+    """The Unix socket of the state directory: SYSADMD_STATE_DIR, or the default one."""
+    from urllib.parse import quote
+
+    from sysadmd.config import default_state_dir, runtime_socket
+
+    return f"unix://{quote(str(runtime_socket(default_state_dir())))}"
