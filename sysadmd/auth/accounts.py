@@ -1,0 +1,139 @@
+"""Accounts of a running server: logging in with a password, and changing who may.
+
+A password check costs 64 MiB and most of a tenth of a second, on purpose. So there is one lane for them: a flood of
+log-ins uses one core and one such block, never more, and who comes when the lane's queue is full is told so (429). An
+account that does not exist costs the same as one that does, so that names cannot be found by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from sysadmd.auth import account_table
+from sysadmd.auth.password import Passwords, check_name, check_password
+from sysadmd.auth.policy import Policy
+from sysadmd.auth.scope import Scope
+from sysadmd.auth.writing import Writer
+from sysadmd.errors import SysadmdError, TooManyRequests, Unauthorized
+from sysadmd.limits import Limits
+from sysadmd.store import Store
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+REFUSED = "wrong name or password"
+"""The one answer to every failed log-in: it must not tell which of the two was wrong."""
+
+
+class Accounts:
+    """Local accounts. `policy` is what they may do now."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        *,
+        limits: Limits | None = None,
+        passwords: Passwords | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        limits = limits or Limits()
+        self.policy = Policy(store.read_now(account_table.policy_rows))
+        self._store, self._writer, self._clock = store, writer, clock
+        self._passwords = passwords or Passwords(limit=limits.password_bytes)
+        self._lane = _Lane(limits.password_checks_queued)
+
+    async def authenticate(self, name: str, password: str) -> Scope:
+        """The scope of the account with this password. Raises Unauthorized, and TooManyRequests when too many wait."""
+        before = self.policy.scope(name)
+        stored, good = await self._lane.run(lambda: self._verify(name, password))
+        # A password that was changed while the old one was checked must not log in with the old one.
+        if not good or before is None or self.policy.scope(name) is not before:
+            raise Unauthorized(REFUSED)
+        if stored is not None and self._passwords.is_stale(stored):
+            await self._rehash(name, stored, password)
+        return before
+
+    async def add(self, name: str, password: str, roles: Iterable[str] = ()) -> None:
+        """Add an account. Raises BadRequest (name, password, unknown role) and Conflict (the name is taken)."""
+        check_name(name)
+        hashed, wanted, now = await self._hash(password), tuple(roles), self._clock()
+        await self._change(name, lambda c: account_table.add_account(c, name, hashed, wanted, now), revoked=False)
+
+    async def remove(self, name: str) -> None:
+        """Remove an account and end its tokens. Raises NotFound."""
+        await self._change(name, lambda c: account_table.remove_account(c, name), revoked=True)
+
+    async def passwd(self, name: str, password: str) -> None:
+        """Set an account's password and end its tokens. Raises BadRequest (password) and NotFound."""
+        hashed, now = await self._hash(password), self._clock()
+        await self._change(name, lambda c: account_table.set_password(c, name, hashed, now), revoked=True)
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Every account, as `account_table.list_accounts` gives it."""
+        return await self._store.read(account_table.list_accounts)
+
+    def _verify(self, name: str, password: str) -> tuple[str | None, bool]:
+        stored = self._store.read_now(lambda connection: account_table.password_hash(connection, name))
+        return stored, self._passwords.verify(stored, password)
+
+    async def _hash(self, password: str) -> str:
+        check_password(password, self._passwords.limit)  # refused before it waits in the lane
+        return await self._lane.run(lambda: self._passwords.hash(password))
+
+    async def _rehash(self, name: str, stored: str, password: str) -> None:
+        """Bring a hash to today's cost. A log-in that is good does not fail because this does."""
+
+        def replace(connection: Connection) -> tuple[None, tuple[()]]:
+            account_table.replace_hash(connection, name, stored, hashed)
+            return None, ()
+
+        try:
+            hashed = await self._hash(password)
+            await asyncio.shield(self._writer.submit(replace))
+        except (SysadmdError, SQLAlchemyError) as error:
+            log.warning("password hash stays at its old cost", account=name, error=str(error))
+
+    async def _change(self, name: str, write: Callable[[Connection], None], *, revoked: bool) -> None:
+        """Commit a change and take the policy that it leaves, even if whoever asked for it is gone by then."""
+
+        def commit(connection: Connection) -> tuple[account_table.PolicyRows, tuple[()]]:
+            write(connection)
+            return account_table.policy_rows(connection), ()
+
+        def committed(future: asyncio.Future[account_table.PolicyRows]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self.policy.replace(future.result(), name, revoked=revoked)
+
+        future = self._writer.submit(commit)
+        future.add_done_callback(committed)
+        await asyncio.shield(future)
+
+
+class _Lane:
+    """One worker at a time, and at most `queued` who wait for it."""
+
+    def __init__(self, queued: int) -> None:
+        self._queued, self._inside = queued, 0
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done in a worker thread in its turn. Raises TooManyRequests."""
+        if self._inside > self._queued:
+            raise TooManyRequests(f"{self._queued} password checks wait already")
+        self._limiter = self._limiter or anyio.CapacityLimiter(1)
+        self._inside += 1
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._inside -= 1
