@@ -3,8 +3,9 @@
 What a record costs must not be multiplied by its followers. Followers that would get the same bytes (same dialect,
 meta, framing, scope, filter and topics) form a *group*: permission and filter are decided once for each group, a frame
 is encoded once for each dialect and framing, and what a group gathers in one turn of the loop is joined once. A
-follower costs one `writable` and one `write` for each turn, whatever the number of records. Measured alternatives: a writer task for each follower reaches 0.73-0.89 of `websockets.broadcast`, a
-queue for each follower that is flushed once a turn 1.2-1.5; with groups, single events stay there and bursts gain most.
+follower costs one `writable` and one `write` for each turn, whatever the number of records. Measured alternatives: a
+writer task for each follower reaches 0.73-0.89 of `websockets.broadcast`, a queue for each that is flushed once
+a turn 1.2-1.5; groups keep that for single events and gain most in bursts (docs/performance.md).
 
 A follower that does not read leaves this path. Its records go to its own bounded queue (the frames themselves are still
 shared) until its transport drains and its listener calls `resume`; nobody else notices.
