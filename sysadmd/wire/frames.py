@@ -18,14 +18,14 @@ from sysadmd.wire.classic import CLASSIC, accepted
 from sysadmd.wire.jsonrpc import JSONRPC, VERSION, deadline, refuse_timeout, request_from, request_of
 from sysadmd.wire.messages import Dialect, Frame, Request
 from sysadmd.wire.sysadm import SYSADM
-from sysadmd.wire.text import check_depth, encode, kind, parse, refuse, unicode_text
+from sysadmd.wire.text import check_depth, encode, kind, parse_checked, refuse, unicode_text
 
 BATCH = 128
 """Requests in one batch: more than a connection may have in flight and queued. Each entry of a batch is answered, so
 that one MiB of `1,1,1` would otherwise cause fifty MiB of errors."""
 
 _OWN = ("namespace", "name", "id")
-"""What is not an argument where a request has no `args`; the originals then take the whole object (spec sysadm §2.1)."""
+"""What is not an argument where a request has no `args`; the originals then take the whole object (spec §2.1)."""
 
 
 class _Any(msgspec.Struct, gc=False):
@@ -52,16 +52,21 @@ def decode(text: str | bytes, *, classic: bool, depth: int = 32, batch: int = BA
     try:
         content = unicode_text(text)
         check_depth(content, depth)
+    except WireError as error:
+        return _unreadable(text, error, classic=classic)
+    try:
         found = _decode_any(content)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError, WireError):
-        return _slow(text, classic=classic, depth=depth, batch=batch)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return _slow(content, classic=classic, depth=depth, batch=batch)
     if found.jsonrpc == VERSION:
-        entry = request_from(VERSION, found.method, found.params, found.id, found.timeout)
-        return Frame(JSONRPC, (entry,))
-    args = found.args
-    if not found.namespace or not found.name or args is msgspec.UNSET:
-        return _slow(text, classic=classic, depth=depth, batch=batch)
-    action = None
+        return Frame(JSONRPC, (request_from(VERSION, found.method, found.params, found.id, found.timeout),))
+    if not found.namespace or not found.name or found.args is msgspec.UNSET:
+        return _slow(content, classic=classic, depth=depth, batch=batch)
+    return _plain(found, classic=classic)
+
+
+def _plain(found: _Any, *, classic: bool) -> Frame:
+    args, action = found.args, None
     if type(args) is dict and type(args.get("action")) is str:
         action = args.pop("action")
     request_id = "" if found.id is msgspec.UNSET else found.id
@@ -73,13 +78,13 @@ def decode(text: str | bytes, *, classic: bool, depth: int = 32, batch: int = BA
     return Frame(SYSADM, (Request(found.namespace, found.name, action, request_id, args, True, timeout),))
 
 
-def _slow(text: str | bytes, *, classic: bool, depth: int, batch: int) -> Frame:
+def _slow(text: str, *, classic: bool, depth: int, batch: int) -> Frame:
     """A frame that is not a plain request: an array, arguments beside the other keys, or something that is wrong."""
     plain: Dialect = CLASSIC if classic else SYSADM
     try:
-        frame = parse(text, depth)
+        frame = parse_checked(text)
     except WireError as error:
-        return Frame(JSONRPC if _looks_like_jsonrpc(text) else plain, (error,))
+        return _unreadable(text, error, classic=classic)
     if isinstance(frame, list):
         return _batch(frame, batch)
     if not isinstance(frame, dict):
@@ -129,7 +134,9 @@ def _batched(item: Any) -> Request | WireError:
     return refuse(f"expected an object, got {kind(item)}", "frame", "type")
 
 
-def _looks_like_jsonrpc(text: str | bytes) -> bool:
-    """Whose error an unreadable frame gets: an array is JSON-RPC, and so is what names it."""
+def _unreadable(text: str | bytes, error: WireError, *, classic: bool) -> Frame:
+    """An error in the dialect that the text seems to be: an array is JSON-RPC, and so is what names it."""
     content = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
-    return content[:64].lstrip().startswith(b"[") or b'"jsonrpc"' in content
+    if content[:64].lstrip().startswith(b"[") or b'"jsonrpc"' in content:
+        return Frame(JSONRPC, (error,))
+    return Frame(CLASSIC if classic else SYSADM, (error,))
