@@ -18,14 +18,14 @@ from sysadmd.cli.values import seconds
 @click.option("--timeout", type=seconds, metavar="D", help="How long to wait, such as 90 or 5m. [default: 30]")
 @connection_options
 def call(method: str, args_json: str, timeout: float | None, connection: ConnectionOptions) -> None:
-    r"""Call a method and print its result.
+    """Call a method and print its result.
 
     ARGS_JSON is the call's arguments as JSON; - reads them from standard input.
 
     \b
     sysadmd call rpc/query
     sysadmd call rpc/dispatcher/run '{"scrub": ["zpool scrub tank"]}'
-    """
+    """  # noqa: D301 - \b is the character that keeps click from rewrapping
     from sysadmd.cli.render import print_json
     from sysadmd.client.channel import split_method
 

@@ -1,0 +1,130 @@
+"""`sysadmd user`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+"""Nothing that looks like something else when it is read from a screen."""
+GROUPS, GROUP = 5, 4
+"""20 characters of 31: 99 bits, far beyond any guessing against Argon2."""
+
+state_dir_option = click.option(
+    "--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="State directory. [env: SYSADMD_STATE_DIR]"
+)
+
+
+def password_options(command: F) -> F:
+    """The two ways to give a password, besides being asked for it."""
+    command = click.option("--generate", is_flag=True, help="Make a random password and print it, once.")(command)
+    return click.option("--password-stdin", is_flag=True, help="Read it from the first line of standard input.")(
+        command
+    )
+
+
+@click.group()
+def user() -> None:
+    """Add, list and remove accounts, set passwords.
+
+    The running server is asked through its Unix socket; without one, its database is changed in place.
+    """
+
+
+@user.command()
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", help="admin, operator or viewer; may be repeated.")
+@password_options
+@click.option("--if-none", is_flag=True, help="Do nothing when there is an account already.")
+@state_dir_option
+def add(
+    *,
+    name: str,
+    roles: tuple[str, ...],
+    password_stdin: bool,
+    generate: bool,
+    if_none: bool,
+    state_dir: Path | None,
+) -> None:
+    """Add an account. Without --role it is a viewer."""
+    from sysadmd.cli.accounts import open_accounts
+
+    with open_accounts(_directory(state_dir)) as accounts:
+        if if_none and accounts.rows():
+            return
+        password = _new_password(name, password_stdin=password_stdin, generate=generate)
+        accounts.add(name, password, sorted(set(roles)) or ["viewer"])
+    _show_generated(name, password, generate=generate)
+
+
+@user.command()
+@click.argument("name")
+@password_options
+@state_dir_option
+def passwd(*, name: str, password_stdin: bool, generate: bool, state_dir: Path | None) -> None:
+    """Set the password of an account; its tokens end."""
+    from sysadmd.cli.accounts import open_accounts
+
+    with open_accounts(_directory(state_dir)) as accounts:
+        password = _new_password(name, password_stdin=password_stdin, generate=generate)
+        accounts.passwd(name, password)
+    _show_generated(name, password, generate=generate)
+
+
+@user.command()
+@click.argument("name")
+@state_dir_option
+def remove(*, name: str, state_dir: Path | None) -> None:
+    """Remove an account; its tokens and connections end."""
+    from sysadmd.cli.accounts import open_accounts
+
+    with open_accounts(_directory(state_dir)) as accounts:
+        accounts.remove(name)
+
+
+@user.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal, one account a line.")
+@state_dir_option
+def list_(*, as_json: bool, state_dir: Path | None) -> None:
+    """List the accounts."""
+    from sysadmd.cli.accounts import open_accounts
+    from sysadmd.cli.render import print_rows
+
+    with open_accounts(_directory(state_dir)) as accounts:
+        rows = accounts.rows()
+    print_rows({"name": "Name", "roles": "Roles"}, rows, as_json=as_json)
+
+
+def _directory(state_dir: Path | None) -> Path:
+    from sysadmd.config import default_state_dir
+
+    return (state_dir or default_state_dir()).absolute()
+
+
+def _new_password(name: str, *, password_stdin: bool, generate: bool) -> str:
+    from sysadmd.cli.connection import read_password_line
+
+    if password_stdin and generate:
+        raise click.UsageError("--password-stdin and --generate exclude each other")
+    if generate:
+        return "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
+    if password_stdin:
+        return read_password_line()
+    if not sys.stdin.isatty():
+        raise click.UsageError("without a terminal, --password-stdin or --generate is needed")
+    answer: str = click.prompt(f"New password of {name}", hide_input=True, confirmation_prompt=True, err=True)
+    return answer
+
+
+def _show_generated(name: str, password: str, *, generate: bool) -> None:
+    """The password alone on standard output, for scripts; what it is, on standard error, for people."""
+    if generate:
+        print(f"The password of {name}, shown only now:", file=sys.stderr, flush=True)
+        print(password, flush=True)
