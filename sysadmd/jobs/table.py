@@ -1,0 +1,316 @@
+"""Jobs in the store: the difference of old and new values as a few statements, and rows back into values.
+
+All functions take a SQLAlchemy Core connection and run in the caller's transaction. `save` takes every job that one
+turn of the dispatcher changed; rows of one kind go out in one executemany. Several transitions of a job between two
+saves cost one row each.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+
+from sysadmd.jobs.model import FINAL_STATES, Attempt, Job, Step
+from sysadmd.jobs.transitions import StaleTransition
+from sysadmd.store.tables import attempt as attempts
+from sysadmd.store.tables import job as jobs
+from sysadmd.store.tables import lane as lanes
+from sysadmd.store.tables import step as steps
+
+KIND = "command"
+HISTORY_ROWS = 1000
+"""Finished processes in one listing."""
+
+_HOST = platform.node()
+
+Row_ = dict[str, Any]
+
+_JOB_UPDATED = (
+    "state",
+    "tries_used",
+    "kill_requested_at",
+    "kill_requested_by",
+    "started_at",
+    "finished_at",
+    "last_error",
+)
+_STEP_UPDATED = ("state", "tries_used")
+_ATTEMPT_UPDATED = (
+    "pid",
+    "pid_start",
+    "started_at",
+    "finished_at",
+    "outcome",
+    "exit_code",
+    "signal",
+    "error",
+    "usage",
+    "output_bytes",
+)
+
+
+def _bound(names: Iterable[str]) -> Mapping[str, Any]:
+    return {name: bindparam(f"new_{name}") for name in names}
+
+
+# Built once: SQLAlchemy finds the compiled text by the statement, and building it costs more than running it.
+_INSERT_JOB, _INSERT_STEP, _INSERT_ATTEMPT = insert(jobs), insert(steps), insert(attempts)
+_LAST_SEQ = select(func.max(jobs.c.seq))
+_UPDATE_JOB = update(jobs).where(jobs.c.id == bindparam("old_id")).values(rev=jobs.c.rev + 1, **_bound(_JOB_UPDATED))
+_UPDATE_STEP = (
+    update(steps)
+    .where(steps.c.job_id == bindparam("old_job"), steps.c.idx == bindparam("old_idx"))
+    .values(_bound(_STEP_UPDATED))
+)
+# The lease is the fence: what comes under another one changes nothing.
+_UPDATE_ATTEMPT = (
+    update(attempts)
+    .where(
+        attempts.c.job_id == bindparam("old_job"),
+        attempts.c.idx == bindparam("old_idx"),
+        attempts.c.n == bindparam("old_n"),
+        attempts.c.lease_id == bindparam("old_lease"),
+    )
+    .values(_bound(_ATTEMPT_UPDATED))
+)
+
+
+@dataclass(slots=True)
+class _Changes:
+    new_jobs: list[Row_] = field(default_factory=list)
+    new_steps: list[Row_] = field(default_factory=list)
+    new_attempts: list[Row_] = field(default_factory=list)
+    jobs: list[Row_] = field(default_factory=list)
+    steps: list[Row_] = field(default_factory=list)
+    attempts: list[Row_] = field(default_factory=list)
+
+
+def save(connection: Connection, changes: Iterable[tuple[Job | None, Job]]) -> None:
+    """Write what differs between the old (None: not stored yet) and new values of jobs, whose lanes must be stored.
+
+    Raises StaleTransition when an attempt is stored under another lease.
+    """
+    found = _Changes()
+    for old, new in changes:
+        _difference(found, old, new)
+    if found.new_jobs:
+        last = connection.execute(_LAST_SEQ).scalar() or 0
+        for seq, row in enumerate(found.new_jobs, last + 1):
+            row["seq"] = seq
+    for statement, rows in (
+        (_INSERT_JOB, found.new_jobs),
+        (_INSERT_STEP, found.new_steps),
+        (_INSERT_ATTEMPT, found.new_attempts),
+        (_UPDATE_JOB, found.jobs),
+        (_UPDATE_STEP, found.steps),
+    ):
+        if rows:
+            connection.execute(statement, rows)
+    if found.attempts and connection.execute(_UPDATE_ATTEMPT, found.attempts).rowcount != len(found.attempts):
+        raise StaleTransition("an attempt is stored under another lease")
+
+
+def _difference(found: _Changes, old: Job | None, new: Job) -> None:
+    if old is None:
+        found.new_jobs.append(_job_row(new))
+    elif new is not old:
+        found.jobs.append({"old_id": new.id, **{f"new_{name}": value for name, value in _job_state(new).items()}})
+    for step in new.steps:
+        before = old.steps[step.idx] if old else None
+        if step is before:
+            continue
+        if before is None:
+            found.new_steps.append(_step_row(new, step))
+        elif (before.state, before.tries_used) != (step.state, step.tries_used):
+            found.steps.append(
+                {"old_job": new.id, "old_idx": step.idx, "new_state": step.state, "new_tries_used": step.tries_used}
+            )
+        _attempt_difference(found, before.attempt if before else None, step.attempt)
+
+
+def _attempt_difference(found: _Changes, old: Attempt | None, new: Attempt | None) -> None:
+    if new is None or new is old:
+        return
+    if old is None or old.n != new.n:
+        found.new_attempts.append(_attempt_row(new))
+        return
+    key = {"old_job": new.job_id, "old_idx": new.idx, "old_n": new.n, "old_lease": new.lease}
+    found.attempts.append({**key, **{f"new_{name}": value for name, value in _attempt_state(new).items()}})
+
+
+def store_lanes(connection: Connection, configured: Mapping[str, int | None]) -> None:
+    """Make the rows of the configured lanes what the configuration says; lanes that it no longer names stay for their
+    old jobs.
+    """
+    known = set(connection.execute(select(lanes.c.name)).scalars())
+    for name, parallel in configured.items():
+        if name in known:
+            connection.execute(update(lanes).where(lanes.c.name == name).values(max_running=parallel))
+        else:
+            connection.execute(insert(lanes).values(name=name, max_running=parallel))
+
+
+def load_live(connection: Connection) -> list[Job]:
+    """Every command job that is not final, oldest first, with its steps and their latest attempts."""
+    return _load(connection, jobs.c.kind == KIND, jobs.c.state.not_in(FINAL_STATES))
+
+
+def load_finished(connection: Connection, lane: str | None = None, rows: int = HISTORY_ROWS) -> list[Job]:
+    """The newest finished command jobs of a lane (None: of all), oldest first."""
+    newest = select(jobs.c.seq).where(jobs.c.kind == KIND, jobs.c.state.in_(FINAL_STATES))
+    if lane is not None:
+        newest = newest.where(jobs.c.lane == lane)
+    return _load(connection, jobs.c.seq.in_(newest.order_by(jobs.c.seq.desc()).limit(rows)))
+
+
+def find_process(connection: Connection, ext_id: str) -> Job | None:
+    """The newest job of that process_id, live or finished."""
+    newest = select(func.max(jobs.c.seq)).where(jobs.c.kind == KIND, jobs.c.ext_id == ext_id)
+    found = _load(connection, jobs.c.seq == newest.scalar_subquery())
+    return found[0] if found else None
+
+
+def _load(connection: Connection, *conditions: Any) -> list[Job]:
+    wanted = select(jobs.c.id).where(*conditions)
+    held: dict[tuple[str, int], Attempt] = {}
+    # In the order of n, so that the latest attempt of a step is the one that stays.
+    for row in connection.execute(select(attempts).where(attempts.c.job_id.in_(wanted)).order_by(attempts.c.n)):
+        held[row.job_id, row.idx] = _attempt(row)
+    by_job: dict[str, list[Step]] = {}
+    for row in connection.execute(select(steps).where(steps.c.job_id.in_(wanted)).order_by(steps.c.idx)):
+        by_job.setdefault(row.job_id, []).append(_step(row, held.get((row.job_id, row.idx))))
+    rows = connection.execute(select(jobs).where(*conditions).order_by(jobs.c.seq))
+    return [_job(row, by_job.get(row.id, ())) for row in rows]
+
+
+def _job_row(job: Job) -> Row_:
+    return {
+        "id": job.id,
+        "ext_id": job.ext_id,
+        "kind": KIND,
+        "name": job.name,
+        "lane": job.lane,
+        "owner": job.owner,
+        "args": {"cwd": job.cwd, "user": job.user},
+        "event_system": job.event_system,
+        "extra": job.extra,
+        "timeout": job.timeout,
+        "on_lost": "error",
+        "log_uid": job.id,
+        "created_at": job.created_at,
+        **_job_state(job),
+    }
+
+
+def _job_state(job: Job) -> Row_:
+    return {
+        "state": job.state,
+        "tries_used": sum(step.tries_used for step in job.steps),
+        "kill_requested_at": job.kill_requested_at,
+        "kill_requested_by": job.kill_requested_by,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "last_error": job.last_error,
+    }
+
+
+def _step_row(job: Job, step: Step) -> Row_:
+    return {
+        "job_id": job.id,
+        "idx": step.idx,
+        "stage": step.stage,
+        "type": KIND,
+        "spec": {"text": step.text, "argv": step.argv},
+        "state": step.state,
+        "tries_max": step.tries_max,
+        "tries_used": step.tries_used,
+    }
+
+
+def _attempt_row(attempt: Attempt) -> Row_:
+    return {
+        "job_id": attempt.job_id,
+        "idx": attempt.idx,
+        "n": attempt.n,
+        "worker_id": attempt.instance,
+        "host": _HOST,
+        "lease_id": attempt.lease,
+        "created_at": attempt.created_at,
+        "output_path": attempt.output_path,
+        **_attempt_state(attempt),
+    }
+
+
+def _attempt_state(attempt: Attempt) -> Row_:
+    return {
+        "pid": attempt.pid,
+        "pid_start": attempt.pid_start,
+        "started_at": attempt.started_at,
+        "finished_at": attempt.finished_at,
+        "outcome": attempt.outcome,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "error": None if attempt.message is None else {"message": attempt.message},
+        "usage": attempt.usage,
+        "output_bytes": attempt.output_bytes,
+    }
+
+
+def _job(row: Row[Any], its_steps: Sequence[Step]) -> Job:
+    return Job(
+        id=row.id,
+        ext_id=row.ext_id,
+        lane=row.lane,
+        owner=row.owner,
+        steps=tuple(its_steps),
+        created_at=row.created_at,
+        state=row.state,
+        cwd=row.args.get("cwd"),
+        user=row.args.get("user"),
+        timeout=row.timeout,
+        event_system=row.event_system,
+        extra=row.extra,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        kill_requested_at=row.kill_requested_at,
+        kill_requested_by=row.kill_requested_by,
+        last_error=row.last_error,
+    )
+
+
+def _step(row: Row[Any], attempt: Attempt | None) -> Step:
+    return Step(
+        idx=row.idx,
+        text=row.spec["text"],
+        argv=tuple(row.spec["argv"]),
+        state=row.state,
+        tries_max=row.tries_max,
+        tries_used=row.tries_used,
+        attempt=attempt,
+    )
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        job_id=row.job_id,
+        idx=row.idx,
+        n=row.n,
+        lease=row.lease_id,
+        instance=row.worker_id,
+        created_at=row.created_at,
+        output_path=row.output_path or "",
+        started_at=row.started_at,
+        pid=row.pid,
+        pid_start=row.pid_start,
+        finished_at=row.finished_at,
+        outcome=row.outcome,
+        exit_code=row.exit_code,
+        signal=row.signal,
+        message=(row.error or {}).get("message"),
+        usage=row.usage,
+        output_bytes=row.output_bytes or 0,
+    )
