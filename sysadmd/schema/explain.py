@@ -33,7 +33,7 @@ class Explanation:
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """`pattern` as ECMA-262 means it: `$` is the end of the text only, in Python also the place before a last newline."""
+    """`pattern` as ECMA-262 means it: `$` is the end of the text, in Python also the place before a last newline."""
     if isinstance(instance, str) and not re.search(re.sub(r"(?<!\\)\$", r"\\Z", pattern), instance, re.ASCII):
         yield ValidationError("pattern")
 
