@@ -80,7 +80,7 @@ class Limits:
     lane_parallel: int = 64
     """Attempts that run at once in the parallel lane."""
     kill_grace: float = 5.0
-    """TERM to KILL."""
+    """From TERM to KILL: what a process that is stopped has to end by itself."""
     drain: float = 10.0
     """What a graceful stop waits for calls and sockets."""
     connections: int = 4096

@@ -29,15 +29,15 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def duration(text: str) -> float:
     """Seconds of `1h10m`, `90 s` or `250ms`. Raises ValueError with the rule."""
-    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|[smhd]) ?", text)
-    if not re.fullmatch(r"(?:\d{1,9}(?:\.\d{1,9})? ?(?:ms|[smhd])(?: |$|(?=\d)))+", text):
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|[smhd]) ?", text, re.ASCII)
+    if not re.fullmatch(r"(?:\d{1,9}(?:\.\d{1,9})? ?(?:ms|[smhd])(?: |$|(?=\d)))+", text, re.ASCII):
         raise ValueError('must be a duration: seconds, or text such as "1h10m" (units ms, s, m, h, d)')
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
 def size(text: str) -> int:
     """Bytes of `64 MiB` or `1.5GB`. Raises ValueError with the rule."""
-    match = re.fullmatch(rf"(\d{{1,15}}(?:\.\d{{1,9}})?) ?({'|'.join(_BYTES)})", text)
+    match = re.fullmatch(rf"(\d{{1,15}}(?:\.\d{{1,9}})?) ?({'|'.join(_BYTES)})", text, re.ASCII)
     if match is None:
         raise ValueError(f'must be a size: bytes, or text such as "64 MiB" (units {", ".join(_BYTES)})')
     return int(float(match[1]) * _BYTES[match[2]])
