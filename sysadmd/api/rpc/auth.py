@@ -1,0 +1,48 @@
+"""`rpc/auth`, `rpc/auth_token`, `rpc/auth_clear`: taking an identity and giving it back.
+
+Every attempt first drops the identity that the connection has (spec sysadm §3.1), so a failed one leaves a stranger.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sysadmd.api.services import Services
+from sysadmd.errors import Unauthorized
+from sysadmd.rpc.call import Call, method
+
+
+@method("rpc/auth")
+async def auth(call: Call, services: Services) -> list[Any]:
+    """Log in with a password: `[token, seconds]`."""
+    try:
+        scope = await services.accounts.authenticate(call.args["username"], call.args["password"])
+    except Unauthorized:
+        call.session.logout()
+        raise
+    return _adopt(call, services, services.tokens.issue(scope))
+
+
+@method("rpc/auth_token")
+def auth_token(call: Call, services: Services) -> list[Any]:
+    """Log in with a token that an earlier log-in returned: `[token, seconds]`."""
+    return _adopt(call, services, call.args["token"])
+
+
+@method("rpc/auth_clear")
+def auth_clear(call: Call, services: Services) -> dict[str, Any]:
+    """Log out: the token is revoked, subscriptions end."""
+    if call.session.token is not None:
+        services.tokens.revoke(call.session.token)
+    call.session.logout()
+    return {}
+
+
+def _adopt(call: Call, services: Services, token: str) -> list[Any]:
+    session = call.session
+    scope = services.tokens.resolve(token)
+    if scope is None:
+        session.logout()
+        raise Unauthorized
+    session.login(scope, token, session.engine.monotonic() + services.tokens.remaining(token))
+    return [token, int(services.config.limits.token_idle)]

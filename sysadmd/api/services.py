@@ -1,0 +1,30 @@
+"""What handlers stand on. The composition root (`sysadmd.server`) fills it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sysadmd.auth.accounts import Accounts
+    from sysadmd.auth.tokens import Tokens
+    from sysadmd.config import Config
+    from sysadmd.dispatcher import Dispatcher
+    from sysadmd.events.log import EventLog
+    from sysadmd.lifepreserver import LifePreserver
+    from sysadmd.rpc.registry import Registry
+    from sysadmd.system.system_state import SystemState
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services of one server."""
+
+    config: Config
+    registry: Registry
+    events: EventLog
+    accounts: Accounts
+    tokens: Tokens
+    dispatcher: Dispatcher
+    system_state: SystemState
+    life_preserver: LifePreserver

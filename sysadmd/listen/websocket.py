@@ -1,0 +1,205 @@
+"""The WebSocket listener: TLS on 12150, and the same protocol on the Unix socket.
+
+It is the asyncio server of `websockets` with one change in the way out. Replies and events are written to the transport as
+finished frames: a server's frames are not masked, and compression is off, so the bytes of a text message are the same for every
+connection. An event is therefore encoded and framed once for all of its subscribers, and what one subscriber gets in one turn of
+the loop is one `write`. The way in is `recv` as it is, with its flow control: a peer whose write buffer is full is not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+
+from sysadmd.events.record import Record
+from sysadmd.events.subscription import Framing
+from sysadmd.limits import Limits
+from sysadmd.rpc.engine import Engine
+from sysadmd.rpc.session import Peer, Session
+
+log = structlog.get_logger(__name__)
+
+CLASSIC_ORIGINS = frozenset({"sysadm-client", "sysadm-server"})
+"""What the original programs send as Origin (spec sysadm §1.3)."""
+SECRET_PARAMETERS = frozenset({"token", "password", "passwd", "secret", "access_token"})
+CLOSE_TRY_LATER = 1013
+TEXT_FRAME = 0x81
+"""RFC 6455 §5.2: FIN and opcode 1."""
+
+
+def text_frame(payload: bytes, record: Record | None = None) -> bytes:
+    """A whole unmasked text message (RFC 6455 §5.2), which is the same for every record and every connection."""
+    length = len(payload)
+    if length < 126:
+        return struct.pack("!BB", TEXT_FRAME, length) + payload
+    if length < 65536:
+        return struct.pack("!BBH", TEXT_FRAME, 126, length) + payload
+    return struct.pack("!BBQ", TEXT_FRAME, 127, length) + payload
+
+
+class Connection(ServerConnection):
+    """A connection that tells its session when the peer reads again."""
+
+    session: Session | None = None
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is below its low-water mark."""
+        super().resume_writing()
+        if self.session is not None:
+            self.session.subscriptions.resume()
+
+
+class WebSocketOutlet:
+    """What a session writes to."""
+
+    __slots__ = ("_closing", "_connection", "_limits", "_spawn")
+
+    framing: Framing = staticmethod(text_frame)
+
+    def __init__(self, connection: Connection, limits: Limits, spawn: Callable[..., None]) -> None:
+        self._connection, self._limits, self._spawn = connection, limits, spawn
+        self._closing = False
+
+    def writable(self) -> bool:
+        """Whether the transport takes more without piling up."""
+        connection = self._connection
+        return not connection.paused and connection.protocol.state is State.OPEN
+
+    def write(self, data: bytes) -> None:
+        """Write finished frames."""
+        self._connection.transport.write(data)
+
+    def send(self, payload: bytes) -> None:
+        """Write one text message, unless the connection is closing."""
+        if payload and self._connection.protocol.state is State.OPEN:
+            self._connection.transport.write(text_frame(payload))
+
+    def authenticated(self, state: bool) -> None:
+        """Let a peer that logged in send larger frames."""
+        limits = self._limits
+        self._connection.protocol.max_message_size = (
+            limits.frame_authenticated if state else limits.frame_unauthenticated
+        )
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake."""
+        if not self._closing:
+            self._closing = True
+            self._spawn(self._connection.close, code, reason)
+
+    def overflow_close(self, reason: str) -> None:
+        """A subscription with the policy `close` overflowed."""
+        self.close(CLOSE_TRY_LATER, reason)
+
+
+class WebSocketListener:
+    """Serves sessions on one address. `identify` may give a peer its identity at once (the Unix socket does)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        kind: str,
+        origins: Sequence[str] = (),
+        classic: str = "auto",
+        identify: Callable[[Session, Connection], Any] | None = None,
+    ) -> None:
+        self._engine, self._kind = engine, kind
+        self.origins, self._classic, self._identify = tuple(origins), classic, identify
+        self._server: Server | None = None
+
+    async def start(self, **address: Any) -> None:
+        """Listen. `address` is what asyncio's `create_server` takes (`host`, `port`, `ssl`) or `unix=True, path=…`."""
+        limits = self._engine.limits
+        self._server = await serve(
+            self._serve,
+            compression=None,
+            process_request=self._process_request,
+            server_header="sysadmd",
+            open_timeout=limits.handshake_timeout,
+            ping_interval=limits.ping_interval,
+            ping_timeout=limits.ping_timeout,
+            close_timeout=limits.drain,
+            max_size=limits.frame_unauthenticated,
+            write_limit=limits.write_buffer,
+            create_connection=Connection,
+            **address,
+        )
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses that it listens on, as the sockets tell them."""
+        return [] if self._server is None else [sock.getsockname() for sock in self._server.sockets]
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; open connections go on."""
+        if self._server is not None:
+            self._server.server.close()
+
+    async def stop(self, code: int, reason: str) -> None:
+        """Close every connection and wait until they are gone."""
+        if self._server is not None:
+            self._server.close(code=code, reason=reason)
+            await self._server.wait_closed()
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        engine = self._engine
+        if len(engine.sessions) >= engine.limits.connections:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
+        query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+        if SECRET_PARAMETERS & {name.lower() for name in query}:
+            return connection.respond(
+                HTTPStatus.BAD_REQUEST, "secrets do not belong into a URL; log in with rpc/auth\n"
+            )
+        if not self._origin_allowed(request):
+            return connection.respond(HTTPStatus.FORBIDDEN, "this origin is not allowed; see the option `origins`\n")
+        return None
+
+    def _origin_allowed(self, request: Request) -> bool:
+        """Same host or listed; a request without Origin comes from no browser, unless it carries a cookie."""
+        origin = request.headers.get("Origin")
+        if origin is None:
+            return "Cookie" not in request.headers
+        if origin in CLASSIC_ORIGINS or origin in self.origins:
+            return True
+        return urlsplit(origin).netloc == request.headers.get("Host", "")
+
+    def _is_classic(self, connection: ServerConnection) -> bool:
+        if self._classic != "auto":
+            return self._classic == "always"
+        return connection.request is not None and connection.request.headers.get("Origin") in CLASSIC_ORIGINS
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, Connection)
+        outlet = WebSocketOutlet(connection, self._engine.limits, self._engine.spawn)
+        session = self._engine.open(
+            outlet, Peer(_address(connection), self._kind), classic=self._is_classic(connection)
+        )
+        connection.session = session
+        try:
+            if self._identify is not None:
+                self._identify(session, connection)
+            while True:
+                session.receive(await connection.recv(decode=False))
+                if connection.paused:
+                    await connection.drain()
+        except (ConnectionClosed, ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            connection.session = None
+            session.close()
+
+
+def _address(connection: ServerConnection) -> str:
+    address = connection.remote_address
+    return str(address[0]) if isinstance(address, tuple) and address else "unix"

@@ -1,0 +1,1 @@
+"""Method registry, session and call pipeline: the way of a request."""

@@ -1,0 +1,86 @@
+"""The method registry: schema files on one side, handlers on the other, and a refusal to start when they do not match."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+from sysadmd.auth.scope import Scope
+from sysadmd.errors import BadRequest, NotFound, SysadmdError
+from sysadmd.rpc.call import Handler
+from sysadmd.schema import Method, Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One callable method: its schema, its compiled validator and its handler."""
+
+    method: Method
+    validator: Validator
+    handler: Handler
+    is_async: bool
+
+
+class Registry:
+    """Every method of the server, found by namespace, name and action."""
+
+    def __init__(self, methods: Mapping[str, Method], handlers: Iterable[Handler]) -> None:
+        by_key: dict[str, Handler] = {}
+        for handler in handlers:
+            key: str = handler.__method__  # type: ignore[attr-defined]
+            if key in by_key:
+                raise SysadmdError(f"two handlers for {key}")
+            by_key[key] = handler
+        _same_keys(set(methods), set(by_key))
+        self.methods = dict(sorted(methods.items()))
+        self._entries: dict[tuple[str, str], dict[str | None, Entry]] = {}
+        for key, declared in self.methods.items():
+            handler = by_key[key]
+            entry = Entry(declared, Validator(declared.args), handler, inspect.iscoroutinefunction(handler))
+            self._entries.setdefault((declared.namespace, declared.name), {})[declared.action] = entry
+
+    def find(self, namespace: str, name: str, action: str | None) -> Entry:
+        """The entry that a request addresses: `NotFound` for an unknown namespace or name, `BadRequest` for an unknown action."""
+        actions = self._actions(namespace, name)
+        if actions is None:
+            raise NotFound(f"there is no {namespace}/{name}")
+        entry = actions.get(action)
+        if entry is None:
+            entry = actions.get(None)
+        if entry is None:
+            known = ", ".join(sorted(a for a in actions if a))
+            what = f"unknown action {action!r}" if action else "missing action"
+            raise BadRequest(f"args.action: {what}; {namespace}/{name} has {known}", path="args.action", rule="enum")
+        return entry
+
+    def is_inline(self, namespace: str, name: str) -> bool:
+        """Whether calls of this name run in arrival order (`rpc/auth*`, `rpc/identify`; spec sysadm §1.6)."""
+        actions = self._actions(namespace, name)
+        return actions is not None and any(entry.method.inline for entry in actions.values())
+
+    def allowed(self, scope: Scope) -> Iterator[Method]:
+        """The methods that this scope may call, in order of their keys."""
+        return (m for m in self.methods.values() if m.access == "public" or scope.may_call(m.key, m.access))
+
+    def _actions(self, namespace: str, name: str) -> dict[str | None, Entry] | None:
+        actions = self._entries.get((namespace, name))
+        if actions is None and not (namespace.lower() == "rpc" and name.lower().startswith(("auth", "identify"))):
+            # Everything but the log-in names is matched in lower case (spec sysadm §2.1).
+            actions = self._entries.get((namespace.lower(), name.lower()))
+        if actions is None:
+            actions = self._entries.get((namespace.lower(), name))
+        return actions
+
+
+def handlers_of(modules: Iterable[ModuleType]) -> list[Handler]:
+    """The marked handlers that these modules define."""
+    return [f for module in modules for f in vars(module).values() if hasattr(f, "__method__")]
+
+
+def _same_keys(schemas: set[str], handlers: set[str]) -> None:
+    problems = [f"schemas/methods/{key}.json has no handler" for key in sorted(schemas - handlers)]
+    problems += [f"the handler {key} has no schema" for key in sorted(handlers - schemas)]
+    if problems:
+        raise SysadmdError("; ".join(problems))

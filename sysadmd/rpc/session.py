@@ -1,0 +1,297 @@
+"""A session: one peer, its identity, its calls and its subscriptions, whatever carries the frames.
+
+A listener gives a session an `Outlet` and feeds it frames; nothing here knows a socket. The way of a request is one pass::
+
+    receive ─► decode ─► resolve ─► admit ─► authorise ─► validate ─► handler ─► reply
+
+Three rules decide *when* a call runs:
+
+* A handler that is a plain function never waits, so it runs at once inside `receive`: no task, no queue, no switch.
+* A coroutine handler becomes a task of the engine. At most `calls_in_flight` of them run, `calls_queued` wait in order, and the
+  next one is answered 429.
+* Methods marked `inline` (`rpc/auth*`, `rpc/identify`) run in arrival order and are read ahead of the queue, and what comes after
+  an authentication waits for it, so that a client may send its log-in and its first calls in one go. `rpc/cancel` never waits.
+
+Not logged in is answered before anything else is looked at, so a stranger cannot learn which methods exist.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import msgspec
+
+from sysadmd.auth.scope import Scope
+from sysadmd.errors import Cancelled, DeadlineExceeded, Forbidden, RpcError, TooManyRequests, Unauthorized, WireError
+from sysadmd.events.subscription import Sink
+from sysadmd.rpc.call import Call
+from sysadmd.rpc.registry import Entry
+from sysadmd.rpc.subscriptions import Subscriptions
+from sysadmd.wire import decode, jsonrpc
+from sysadmd.wire.messages import Dialect, Request
+
+if TYPE_CHECKING:
+    from sysadmd.rpc.engine import Engine
+
+Respond = Callable[[bytes], None]
+
+
+class Outlet(Sink, Protocol):
+    """What a session writes to; each listener has one for each of its connections."""
+
+    def send(self, payload: bytes) -> None:
+        """Write one text message."""
+        ...
+
+    def authenticated(self, state: bool) -> None:
+        """The peer logged in or out: the frame limit follows."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection with a WebSocket close code (RFC 6455 §7.4)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a session comes from: the address text for logs, and the kind of listener (tls, tcp, unix, rest)."""
+
+    address: str
+    kind: str
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """A request that was admitted but not started: what it resolved to, and where its answer goes."""
+
+    request: Request
+    dialect: Dialect
+    respond: Respond
+    entry: Entry | RpcError
+
+
+class Running(msgspec.Struct, gc=False):
+    """A call whose handler is a task."""
+
+    request_id: Any
+    cancel_scope: anyio.CancelScope
+    inline: bool
+    withdrawn: bool = False
+
+
+class Session:
+    """One peer. All methods are called on the event loop; `receive` never blocks and never raises for bad input."""
+
+    def __init__(self, engine: Engine, outlet: Outlet, peer: Peer, *, classic: bool = False) -> None:
+        self.engine, self.outlet, self.peer, self.classic = engine, outlet, peer, classic
+        self.scope: Scope | None = None
+        self.token: str | None = None
+        self.opened = self.last_message = self.logged_out_at = engine.monotonic()
+        self.expires: float | None = None
+        self.closed = False
+        self.subscriptions = Subscriptions(engine, outlet)
+        self._running: dict[int, Running] = {}
+        self._waiting: deque[Pending] = deque()
+        self._inline: deque[Pending] = deque()
+        self._inline_running = False
+
+    # Identity
+
+    def login(self, scope: Scope, token: str | None, expires: float | None) -> None:
+        """Take an identity. Subscriptions stay, filtered by the new scope. `expires` is on the engine's monotonic clock."""
+        self.scope, self.token, self.expires = scope, token, expires
+        self.subscriptions.rescope(scope)
+        self.outlet.authenticated(True)
+
+    def rescope(self, scope: Scope) -> None:
+        """The same identity may now do something else; the next call and the next event know."""
+        self.scope = scope
+        self.subscriptions.rescope(scope)
+
+    def logout(self) -> None:
+        """Forget the identity: subscriptions end, and the grace for a new log-in starts."""
+        self.scope = self.token = self.expires = None
+        self.logged_out_at = self.engine.monotonic()
+        self.subscriptions.close()
+        self.outlet.authenticated(False)
+
+    # Frames in
+
+    def receive(self, text: str | bytes) -> None:
+        """Handle one text message."""
+        engine = self.engine
+        self.last_message = engine.monotonic()
+        frame = decode(text, classic=self.classic, depth=engine.limits.json_depth)
+        respond: Respond = self.outlet.send
+        if frame.batch:
+            respond = _Batch(len(frame.entries), self.outlet.send).collect
+        for entry in frame.entries:
+            if isinstance(entry, WireError):
+                engine.count("", entry.code)
+                respond(frame.dialect.error(None, entry))
+            else:
+                self._admit(Pending(entry, frame.dialect, respond, engine.resolve(entry)))
+
+    def cancel(self, request_id: Any) -> bool:
+        """Withdraw the call with this id; whether there was one. The call itself is answered 499."""
+        for running in self._running.values():
+            if running.request_id == request_id and not running.withdrawn:
+                running.withdrawn = True
+                running.cancel_scope.cancel()
+                return True
+        for queue in (self._waiting, self._inline):
+            for pending in queue:
+                if pending.request.id == request_id:
+                    queue.remove(pending)
+                    self._refuse(pending, Cancelled())
+                    return True
+        return False
+
+    async def perform(self, request: Request, dialect: Dialect) -> Any:
+        """Run one request to its end and return its result, for listeners that wait (REST). Raises `RpcError`."""
+        entry, call = self._prepare(request, dialect, self.engine.resolve(request))
+        result = entry.handler(call, self.engine.services)
+        if not entry.is_async:
+            return result
+        timeout = request.timeout or self.engine.limits.call_deadline
+        with anyio.move_on_after(timeout):
+            return await result
+        raise DeadlineExceeded(f"no result within {timeout:g} s")
+
+    def close(self) -> None:
+        """The connection is gone: calls are cancelled, subscriptions end. Idempotent."""
+        self.closed = True
+        self._waiting.clear()
+        self._inline.clear()
+        for running in self._running.values():
+            running.cancel_scope.cancel()
+        self.subscriptions.close()
+        self.engine.forget(self)
+
+    @property
+    def calls(self) -> int:
+        """Calls that run or wait."""
+        return len(self._running) + len(self._waiting) + len(self._inline)
+
+    def refuse_waiting(self, error: RpcError) -> None:
+        """Answer every call that has not started with this error (a server that stops)."""
+        while self._waiting:
+            self._refuse(self._waiting.popleft(), error)
+
+    # Admission
+
+    def _admit(self, pending: Pending) -> None:
+        limits = self.engine.limits
+        entry = pending.entry
+        if isinstance(entry, Entry) and entry.method.inline:
+            if not self._inline_running:
+                self._start(pending)
+            elif len(self._inline) >= limits.calls_queued:
+                self._refuse(pending, TooManyRequests(f"more than {limits.calls_queued} authentications wait"))
+            else:
+                self._inline.append(pending)
+        elif (isinstance(entry, Entry) and entry.method.key == "rpc/cancel") or (
+            not self._inline_running and not self._waiting and len(self._running) < limits.calls_in_flight
+        ):
+            self._start(pending)
+        elif len(self._waiting) >= limits.calls_queued:
+            self._refuse(pending, TooManyRequests(f"{limits.calls_in_flight} calls run and {limits.calls_queued} wait"))
+        else:
+            self._waiting.append(pending)
+
+    def _pump(self) -> None:
+        """Start what may start, after a task ended."""
+        while self._inline and not self._inline_running:
+            self._start(self._inline.popleft())
+        while self._waiting and not self._inline_running and len(self._running) < self.engine.limits.calls_in_flight:
+            self._start(self._waiting.popleft())
+
+    # Calls
+
+    def _prepare(self, request: Request, dialect: Dialect, entry: Entry | RpcError) -> tuple[Entry, Call]:
+        """Authorise and validate. The order is fixed: 401, then 404 and 400 for the method, then 403, then 400 for the arguments."""
+        public = isinstance(entry, Entry) and entry.method.access == "public"
+        scope = self.scope
+        if scope is None and not public:
+            raise Unauthorized
+        if isinstance(entry, RpcError):
+            raise entry
+        method = entry.method
+        if scope is not None and not public and not scope.may_call(method.key, method.access):
+            raise Forbidden(f"{scope.account} may not call {method.key}")
+        entry.validator.check(request.args)
+        return entry, Call(request.args, scope, self, dialect)
+
+    def _start(self, pending: Pending) -> None:
+        request = pending.request
+        try:
+            self.engine.refuse_while_draining()
+            entry, call = self._prepare(request, pending.dialect, pending.entry)
+            if entry.is_async:
+                self._spawn(pending, entry, call)
+                return
+            result = entry.handler(call, self.engine.services)
+        except RpcError as error:
+            self._refuse(pending, error)
+        except Exception as error:
+            self._refuse(pending, self.engine.fault(request, error))
+        else:
+            self._answer(pending, entry, result)
+
+    def _spawn(self, pending: Pending, entry: Entry, call: Call) -> None:
+        running = Running(pending.request.id, anyio.CancelScope(), entry.method.inline)
+        self._running[id(running)] = running
+        self._inline_running = self._inline_running or running.inline
+        self.engine.spawn(self._run, pending, entry, call, running)
+
+    async def _run(self, pending: Pending, entry: Entry, call: Call, running: Running) -> None:
+        timeout = pending.request.timeout or self.engine.limits.call_deadline
+        scope = running.cancel_scope
+        scope.deadline = anyio.current_time() + timeout
+        try:
+            with scope:
+                self._answer(pending, entry, await entry.handler(call, self.engine.services))
+                return
+            self._refuse(
+                pending, Cancelled() if running.withdrawn else DeadlineExceeded(f"no result within {timeout:g} s")
+            )
+        except RpcError as refused:
+            self._refuse(pending, refused)
+        except Exception as fault:
+            self._refuse(pending, self.engine.fault(pending.request, fault))
+        finally:
+            del self._running[id(running)]
+            self._inline_running = self._inline_running and not running.inline
+            if not self.closed:
+                self._pump()
+
+    def _answer(self, pending: Pending, entry: Entry, result: Any) -> None:
+        self.engine.count(entry.method.key, 200)
+        if self.closed:
+            return
+        pending.respond(pending.dialect.reply(pending.request, result) if pending.request.wants_reply else b"")
+
+    def _refuse(self, pending: Pending, error: RpcError) -> None:
+        entry = pending.entry
+        self.engine.count(entry.method.key if isinstance(entry, Entry) else "", error.code)
+        if self.closed:
+            return
+        pending.respond(pending.dialect.error(pending.request, error) if pending.request.wants_reply else b"")
+
+
+class _Batch:
+    """The answers of a JSON-RPC batch, sent as one array when the last one is there (JSON-RPC 2.0 §6)."""
+
+    def __init__(self, size: int, send: Respond) -> None:
+        self._missing, self._send = size, send
+        self._answers: list[bytes] = []
+
+    def collect(self, payload: bytes) -> None:
+        self._missing -= 1
+        if payload:
+            self._answers.append(payload)
+        if not self._missing and self._answers:
+            self._send(jsonrpc.join_batch(self._answers))

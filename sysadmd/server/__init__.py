@@ -1,0 +1,7 @@
+"""The composition root and the life of the server process."""
+
+from __future__ import annotations
+
+from sysadmd.server.process import run
+
+__all__ = ["run"]

@@ -1,0 +1,205 @@
+"""The composition root: it makes every part once, hands each what it needs, and holds their tasks.
+
+Start and stop are one list read in two directions. What others stand on starts first (store, log, executor link) and stops last;
+the listeners start last, so that nobody is answered by half a server, and stop first.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+
+from sysadmd import __version__, api
+from sysadmd.api.services import Services
+from sysadmd.auth.accounts import Accounts
+from sysadmd.auth.peer import peer_uid, scope_of_uid
+from sysadmd.auth.tokens import Tokens
+from sysadmd.config import Config, diff, reloaded
+from sysadmd.dispatcher import Dispatcher
+from sysadmd.errors import SysadmdError
+from sysadmd.events.log import EventLog
+from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
+from sysadmd.keys.tls import reload_certificate, server_context
+from sysadmd.lifepreserver import LifePreserver
+from sysadmd.listen.http import HttpListener, bind
+from sysadmd.listen.rest import RestApi
+from sysadmd.listen.websocket import Connection, WebSocketListener
+from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
+from sysadmd.rpc.registry import Registry
+from sysadmd.rpc.session import Session
+from sysadmd.schema import load_methods
+from sysadmd.server.logs import configure
+from sysadmd.server.metrics import Metrics
+from sysadmd.store import Store
+from sysadmd.store.database import DATABASE_FILE
+from sysadmd.system.system_state import SystemState
+from sysadmd.zfs import Zfs
+
+log = structlog.get_logger(__name__)
+
+STOPPING = "the server is stopping"
+CERTIFICATE_CHECK = 86_400.0
+"""Seconds between two looks at the certificate's end."""
+
+
+class App:
+    """One server on one state directory, which the caller has locked."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+        self.config, self._reload = config, reload
+        self.started = time.time()
+        limits = config.limits
+        self.store = Store.open(config.state_dir / DATABASE_FILE)
+        self.events = EventLog(self.store, node=config.node, limits=limits)
+        self.accounts = Accounts(self.store, self.events, limits=limits)
+        self.tokens = Tokens(self.store, self.events, self.accounts.policy, limits=limits)
+        self.dispatcher = Dispatcher(self.store, self.events, config)
+        zfs = Zfs(config.system_state.zpool, config.system_state.zfs)
+        state, logs = config.system_state, config.lifepreserver
+        self.system_state = SystemState(self.events, zfs, interval=state.interval, check=state.check)
+        self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
+        self.services = Services(
+            config=config,
+            registry=Registry(load_methods(), api.handlers()),
+            events=self.events,
+            accounts=self.accounts,
+            tokens=self.tokens,
+            dispatcher=self.dispatcher,
+            system_state=self.system_state,
+            life_preserver=self.life_preserver,
+        )
+        self.engine = Engine(self.services.registry, self.services, self.events, limits)
+        policy = self.accounts.policy
+        policy.on_change(lambda change: self.engine.apply_policy(change, policy.scope))
+        self.metrics = Metrics(self.engine, self.events, self.dispatcher)
+        self.websocket = WebSocketListener(self.engine, kind="tcp", origins=config.origins, classic=config.classic)
+        self.unix = WebSocketListener(self.engine, kind="unix", identify=self._identify)
+        self.rest = RestApi(self.engine, self.accounts, self.tokens, self.metrics.render, self.health)
+        self.http: HttpListener | None = None
+        self.tls: ssl.SSLContext | None = None
+
+    async def run(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
+        """Serve until `stop` is set; `ready` is called once every listener takes connections."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(self.events.run)
+                await tasks.start(self.engine.run)
+                await tasks.start(self.dispatcher.run)
+                tasks.start_soon(self.system_state.run)
+                tasks.start_soon(self.life_preserver.run)
+                tasks.start_soon(self.tokens.run)
+                tasks.start_soon(self._renew_certificate)
+                await self._listen(tasks)
+                ready()
+                await stop.wait()
+                await self._stop_listening()
+                await self.dispatcher.close()
+                tasks.cancel_scope.cancel()
+        finally:
+            self.store.close()
+
+    # Listeners
+
+    async def _listen(self, tasks: anyio.abc.TaskGroup) -> None:
+        config = self.config
+        self.tls = self._tls_context()
+        host = None if config.listen.host == "*" else config.listen.host
+        await self.websocket.start(host=host, port=config.listen.port, ssl=self.tls if config.listen.tls else None)
+        if config.socket.enabled:
+            await self._listen_unix(config.socket.path)
+        if config.rest.enabled:
+            sockets = bind("" if config.rest.host == "*" else config.rest.host, config.rest.port)
+            tls = self.tls if config.rest.tls else None
+            self.http = HttpListener(self.rest.app(), sockets, tls, trusted_proxies=config.rest.trusted_proxies)
+            await tasks.start(self.http.run)
+
+    async def _listen_unix(self, path: Path) -> None:
+        """Everybody may connect; who they are, the kernel says."""
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        await self.unix.start(unix=True, path=os.fspath(path))
+        path.chmod(0o666)
+
+    def _identify(self, session: Session, connection: Connection) -> None:
+        uid = peer_uid(connection.transport.get_extra_info("socket"))
+        scope = scope_of_uid(self.accounts.policy, uid)
+        if scope is not None:
+            session.login(scope, None, None)
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        config = self.config
+        if not config.listen.tls and not (config.rest.enabled and config.rest.tls):
+            return None
+        files = self._certificate()
+        log.info("certificate", file=str(files.cert), fingerprint=files.fingerprint)
+        return server_context(files.cert, files.key)
+
+    def _certificate(self) -> CertificateFiles:
+        """The configured pair, checked, or our own, made or renewed where that is due."""
+        listen = self.config.listen
+        if listen.certificate is not None and listen.key is not None:
+            return check_certificate(listen.certificate, listen.key)
+        return ensure_certificate(self.config.state_dir)
+
+    def _use_certificate(self) -> None:
+        """New connections get the pair as it is now."""
+        if self.tls is not None:
+            files = self._certificate()
+            reload_certificate(self.tls, files.cert, files.key)
+
+    async def _renew_certificate(self) -> None:
+        """A self-signed certificate is renewed before its end; new connections get the new one."""
+        while True:
+            await anyio.sleep(CERTIFICATE_CHECK)
+            try:
+                self._use_certificate()
+            except SysadmdError as error:
+                log.warning("certificate", reason=str(error))
+
+    async def _stop_listening(self) -> None:
+        """No new connections or calls, what runs is drained, subscribers are told by the close reason."""
+        for listener in (self.websocket, self.unix):
+            listener.stop_accepting()
+        await self.engine.drain(self.config.limits.drain)
+        self.rest.end_streams(STOPPING)
+        if self.http is not None:
+            self.http.stop()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.websocket.stop, CLOSE_GOING_AWAY, STOPPING)
+            tasks.start_soon(self.unix.stop, CLOSE_GOING_AWAY, STOPPING)
+        if self.config.socket.enabled:
+            self.config.socket.path.unlink(missing_ok=True)
+
+    # Control
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration again and take what may change; the rest is named in the log."""
+        new = self._reload()
+        for change in diff(self.config, new):
+            level = log.info if change.reloadable else log.warning
+            level("configuration", key=change.key, old=str(change.old), new=str(change.new), applied=change.reloadable)
+        self.config = reloaded(self.config, new)
+        configure(self.config.log)
+        self.engine.limits = self.events.limits = self.config.limits
+        self.websocket.origins = tuple(self.config.origins)
+        self.dispatcher.reconfigure(self.config)
+        self._use_certificate()
+
+    def health(self) -> dict[str, Any]:
+        """What `/healthz` answers: `healthy`, and the state of each part that can fail."""
+        executor = self.dispatcher.connected
+        return {
+            "healthy": not self.engine.draining,
+            "version": __version__,
+            "node": self.config.node,
+            "uptime": round(time.time() - self.started, 1),
+            "executor": "connected" if executor else "unreachable",
+            "stopping": self.engine.draining,
+        }

@@ -1,0 +1,59 @@
+"""The figures of `/metrics`, read from the services when they are asked for, so that counting costs the hot path nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from sysadmd.dispatcher import Dispatcher
+from sysadmd.events.log import EventLog
+from sysadmd.rpc.engine import Engine
+
+
+class Metrics:
+    """Prometheus metrics of one server (text format 0.0.4)."""
+
+    def __init__(self, engine: Engine, events: EventLog, dispatcher: Dispatcher) -> None:
+        self._engine, self._events, self._dispatcher = engine, events, dispatcher
+        self._registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(self)
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry at each scrape."""
+        calls = CounterMetricFamily("sysadmd_calls", "Answered calls by method and code", labels=["method", "code"])
+        for (key, code), count in list(self._engine.counts.items()):
+            calls.add_metric([key, str(code)], count)
+        yield calls
+        sessions = GaugeMetricFamily(
+            "sysadmd_sessions", "Open connections by listener", labels=["kind", "authenticated"]
+        )
+        open_sessions: dict[tuple[str, str], int] = {}
+        for session in self._engine.sessions:
+            labels = (session.peer.kind, "false" if session.scope is None else "true")
+            open_sessions[labels] = open_sessions.get(labels, 0) + 1
+        for labels, number in sorted(open_sessions.items()):
+            sessions.add_metric(list(labels), number)
+        yield sessions
+        yield from self._event_figures()
+        processes = GaugeMetricFamily("sysadmd_processes", "Live dispatcher processes by state", labels=["state"])
+        for state, number in sorted(self._dispatcher.figures().items()):
+            processes.add_metric([state], number)
+        yield processes
+
+    def _event_figures(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("sysadmd_events", "Records published, in all of this epoch", value=self._events.head)
+        yield GaugeMetricFamily(
+            "sysadmd_subscribers", "Subscriptions at the head of the log", value=self._events.followers
+        )

@@ -1,0 +1,81 @@
+"""The server process: lock, signals, readiness, exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import structlog
+
+from sysadmd.config import Config
+from sysadmd.errors import SysadmdError
+from sysadmd.server import logs
+from sysadmd.server.notify import notify
+from sysadmd.store.lock import StateLock
+
+log = structlog.get_logger(__name__)
+
+EXIT_USAGE = 2
+
+
+def run(config: Config, reload: Callable[[], Config]) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 2 with one line on standard error when it cannot start."""
+    logs.configure(config.log)
+    try:
+        with StateLock(config.state_dir):
+            return anyio.run(_main, config, reload, backend_options=_loop_options())
+    except (SysadmdError, OSError) as error:
+        sys.stderr.write(f"sysadmd: {error}\n")
+        return EXIT_USAGE
+
+
+async def _main(config: Config, reload: Callable[[], Config]) -> int:
+    from sysadmd.server.app import App
+
+    app = App(config, reload)
+    stop = anyio.Event()
+
+    def ready() -> None:
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        notify("READY=1")
+        log.info("ready", node=config.node, listen=app.websocket.addresses, rest=app.http.addresses if app.http else [])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_signals, app, stop)
+        await app.run(stop, ready)
+        notify("STOPPING=1")
+        tasks.cancel_scope.cancel()
+    log.info("stopped")
+    return 0
+
+
+async def _signals(app: Any, stop: anyio.Event) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                log.info("stopping", signal=signal.Signals(number).name)
+                notify("STOPPING=1")
+                stop.set()
+                return
+            notify("RELOADING=1")
+            try:
+                app.reload()
+            except SysadmdError as error:
+                log.error("configuration not reloaded", reason=str(error))
+            notify("READY=1")
+
+
+def _loop_options() -> dict[str, Any]:
+    """uvloop where it is installed (the extra `fast`)."""
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: F401
+
+        return {"use_uvloop": True}
+    return {}
