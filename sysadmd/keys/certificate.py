@@ -129,10 +129,14 @@ def _contents(der: bytes) -> tuple[int, bytes, bytes]:
 
 def _time(tag: int, text: bytes) -> float:
     """UTCTime has two digits for the year, up to 2049; GeneralizedTime has four (RFC 5280 §4.1.2.5)."""
-    digits = text.decode("ascii")
+    digits = text.decode("ascii").removesuffix("Z")
     if tag == 0x17:
         digits = ("19" if digits >= "50" else "20") + digits
-    return datetime.strptime(digits, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    if len(digits) != 14 or not digits.isdigit():
+        raise ValueError("is not an X.509 certificate")
+    # Not strptime: its first call imports more than the rest of this function costs.
+    month, day, hour, minute, second = (int(digits[n : n + 2]) for n in range(4, 14, 2))
+    return datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=UTC).timestamp()
 
 
 def _iso(moment: float) -> str:
