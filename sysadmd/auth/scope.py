@@ -20,9 +20,11 @@ MAX_MEMO = 4096
 
 
 class Scope:
-    """An account's permissions at one version of the policy. Compared by identity: accounts hand out one for each.
+    """An account's permissions at one version of the policy.
 
     `account` and `roles` are names; `patterns` is what was compiled; `version` is that of the policy it was made from.
+    Two scopes are equal when they permit the same, whoever holds them: followers of the log with equal scopes share the
+    decision about each record. To ask whether two are the same account's, compare `account`.
     """
 
     __slots__ = ("__weakref__", "_calls", "_grants", "_jobs", "_topics", "account", "patterns", "roles", "version")
@@ -63,6 +65,12 @@ class Scope:
             return self._jobs[name, right]
         except KeyError:
             return _kept(self._jobs, (name, right), _matches(self._grants.jobs, f"{name}:{right}"))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Scope) and self.patterns == other.patterns)
+
+    def __hash__(self) -> int:
+        return hash(self.patterns)
 
     def __repr__(self) -> str:
         return f"<Scope {self.account} {','.join(self.roles)} v{self.version}>"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from sysadmd.auth.policy import Policy, PolicyChange
@@ -71,6 +71,7 @@ class Tokens:
         self._live: dict[bytes, _Token] = {}
         self._of_account: dict[str, set[bytes]] = {}
         self._touched: set[bytes] = set()
+        self._to_delete: set[bytes] = set()
         for row in store.read_now(lambda connection: connection.execute(select(token_rows)).all()):
             self._keep(bytes.fromhex(row.hash), _Token(row.account, row.used_at, row.expires_at))
         policy.on_change(self._policy_changed)
@@ -88,7 +89,7 @@ class Tokens:
             _insert(connection, digest, fresh, now)
             _delete(connection, ended)
 
-        self._write(write)
+        self._write(write, ended)
         return token
 
     def resolve(self, token: str) -> Scope | None:
@@ -115,7 +116,7 @@ class Tokens:
         if found is None:
             return False
         self._drop(digest)
-        self._write(lambda connection: _delete(connection, [digest]))
+        self._write(lambda connection: _delete(connection, [digest]), [digest])
         return True
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -130,18 +131,27 @@ class Tokens:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write the times of use since the last one, and delete what is over."""
+        """Write the times of use since the last one, and delete what is over; nothing when nothing happened."""
         now = self._clock()
         for digest in [digest for digest, token in self._live.items() if self._is_over(token, now)]:
             self._drop(digest)
+            self._to_delete.add(digest)
         used = {digest: self._live[digest].used for digest in self._touched if digest in self._live}
+        ended = tuple(self._to_delete)
         self._touched.clear()
-        idle_since = now - self._limits.token_idle
-        write = _transaction(lambda connection: _update(connection, used, now, idle_since))
+        self._to_delete.clear()
+        if not used and not ended:
+            return
+
+        def write(connection: Connection) -> None:
+            _update(connection, used)
+            _delete(connection, ended)
+
         try:
-            await asyncio.shield(self._writer.submit(write))
+            await asyncio.shield(self._writer.submit(_transaction(write)))
         except (SysadmdError, SQLAlchemyError) as error:
             self._touched |= used.keys()
+            self._to_delete.update(ended)
             log.warning("times of use of tokens not written", tokens=len(used), error=str(error))
 
     def _find(self, token: object) -> tuple[bytes, _Token | None]:
@@ -152,6 +162,7 @@ class Tokens:
         found = self._live.get(digest)
         if found is not None and self._is_over(found, self._clock()):
             self._drop(digest)
+            self._to_delete.add(digest)
             found = None
         return digest, found
 
@@ -189,14 +200,21 @@ class Tokens:
             for digest in tuple(self._of_account.get(change.account, ())):
                 self._drop(digest)
 
-    def _write(self, write: Callable[[Connection], None]) -> None:
-        """Write without waiting: memory is what answers until the next start."""
+    def _write(self, write: Callable[[Connection], None], ended: Iterable[bytes]) -> None:
+        """Write without waiting: memory is what answers until the next start. What had to end is tried again."""
+
+        def failed(error: BaseException) -> None:
+            self._to_delete.update(ended)
+            log.warning("a token was not written, a new one will not outlive this server", error=str(error))
 
         def done(future: asyncio.Future[None]) -> None:
             if not future.cancelled() and (error := future.exception()) is not None:
-                log.warning("a token was not written, it will not outlive this server", error=str(error))
+                failed(error)
 
-        self._writer.submit(_transaction(write)).add_done_callback(done)
+        try:
+            self._writer.submit(_transaction(write)).add_done_callback(done)
+        except SysadmdError as error:
+            failed(error)
 
 
 def _transaction(write: Callable[[Connection], None]) -> Callable[[Connection], tuple[None, Sequence[object]]]:
@@ -226,9 +244,7 @@ def _delete(connection: Connection, digests: Iterable[bytes]) -> None:
         connection.execute(delete(token_rows).where(token_rows.c.hash == digest.hex()))
 
 
-def _update(connection: Connection, used: dict[bytes, float], now: float, idle_since: float) -> None:
+def _update(connection: Connection, used: dict[bytes, float]) -> None:
     if used:
         statement = update(token_rows).where(token_rows.c.hash == bindparam("digest")).values(used_at=bindparam("used"))
         connection.execute(statement, [{"digest": digest.hex(), "used": at} for digest, at in used.items()])
-    over = or_(token_rows.c.expires_at <= now, token_rows.c.used_at < idle_since)
-    connection.execute(delete(token_rows).where(over))
