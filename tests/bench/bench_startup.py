@@ -41,9 +41,9 @@ def command_help(side: str) -> float:
 def server_ready(side: str) -> float:
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory) / "state"
-        # The first start makes a key, a certificate and a database, and starts the executor, which stays.
-        start_and_stop(state)
         try:
+            # The first start makes a key, a certificate and a database, and starts the executor, which stays.
+            start_and_stop(state)
             return start_and_stop(state)
         finally:
             end_executor(state)
@@ -59,14 +59,14 @@ def start_and_stop(state: Path) -> float:
         started = time.perf_counter()
         process = spawn(state, {**os.environ, "NOTIFY_SOCKET": str(address)})
         try:
-            wait_ready(process, notified, started + START_TIMEOUT)
+            wait_ready(process, notified, started + START_TIMEOUT, log_of(state))
             return time.perf_counter() - started
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=START_TIMEOUT)
+            process.wait(START_TIMEOUT)
 
 
-def wait_ready(process: subprocess.Popen[str], notified: socket.socket, deadline: float) -> None:
+def wait_ready(process: subprocess.Popen[bytes], notified: socket.socket, deadline: float, log: Path) -> None:
     """Return when the server says READY=1. Raises `BenchError` when it ends instead, or the deadline passes."""
     while True:
         try:
@@ -74,17 +74,23 @@ def wait_ready(process: subprocess.Popen[str], notified: socket.socket, deadline
                 return
         except TimeoutError:
             if process.poll() is not None:
-                said = process.communicate()[1].strip().splitlines() or ["nothing"]
+                said = log.read_text().splitlines() or ["nothing"]
                 raise BenchError(f"the server ended with {process.returncode}: {said[-1]}") from None
             if time.perf_counter() > deadline:
                 raise BenchError(f"not ready after {START_TIMEOUT:g} s") from None
 
 
-def spawn(state: Path, env: Mapping[str, str]) -> subprocess.Popen[str]:
+def spawn(state: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """A server with TLS on free ports of loopback."""
     argv = [*SYSADMD, "serve", "--state-dir", str(state), "--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0"]
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    return subprocess.Popen(argv, env=env, stdin=null, stdout=null, stderr=pipe, text=True)
+    with log_of(state).open("wb") as log:
+        # A file and no pipe: the executor inherits it, and would keep a pipe open after the server's end.
+        return subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def log_of(state: Path) -> Path:
+    """What the server of the last start said."""
+    return state.with_name("log")
 
 
 def end_executor(state: Path) -> None:
