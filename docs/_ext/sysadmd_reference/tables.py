@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from sysadmd import errors as tree
-from sysadmd.config import reloadable
+from sysadmd.config import RELOADABLE
 from sysadmd.limits import GIB, KIB, MIB, Limits
 from sysadmd_reference.schema_text import cell, rows, table
 
@@ -19,16 +19,15 @@ SIZES = {"bytes", "buffer", "log", "cap", "unauthenticated", "authenticated", "b
 def config(path: Path) -> str:
     """All keys of the configuration file, and those of them that SIGHUP applies."""
     schema = json.loads(path.read_text())
-    found = rows(schema)
-    live = [f"- `{row.path}`" for row in found if row.type != "object" and reloadable(row.path)]
+    live = [f"- every key of `[{key[:-2]}]`" if key.endswith(".*") else f"- `{key}`" for key in sorted(RELOADABLE)]
     parts = [
         "# Configuration",
         schema["description"],
         "A key `a.b` is the key `b` of the table `[a]`.",
-        table(found),
+        table(rows(schema)),
         "## What SIGHUP applies",
         "A change of one of these takes effect when the file is read again; a change of any other needs a restart.",
-        "\n".join([*live, "- every key of `[limits]`"] if reloadable("limits.drain") else live),
+        "\n".join(live),
     ]
     return "\n\n".join(parts) + "\n"
 

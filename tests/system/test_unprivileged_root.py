@@ -1,0 +1,74 @@
+"""The server's unit takes every capability from root: the server has to do its whole work without one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.system
+SYSADMD = [sys.executable, "-m", "sysadmd"]
+# What CapabilityBoundingSet= and NoNewPrivileges=yes do to a service of root (capabilities(7), "root user programs").
+BARE_ROOT = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+DEADLINE = 30.0
+
+
+@contextmanager
+def running(argv: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(DEADLINE)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not path.exists():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"no {path.name} after {DEADLINE:g} s:\n{log.read_text()}"
+        time.sleep(0.05)
+
+
+def capabilities(pid: int) -> set[str]:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.split()[1] for line in status if line.startswith(("CapEff", "CapPrm", "CapBnd"))}
+
+
+def test_a_server_without_capabilities_runs_commands_through_an_executor_that_has_them(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("not root: the server was not run as root without capabilities")
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed: the server was not run as root without capabilities")
+    state = tmp_path / "state"
+    env = {**os.environ, "SYSADMD_STATE_DIR": str(state)}
+    serve = [*SYSADMD, "serve", "--state-dir", str(state), "--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0"]
+
+    def call(args: str, method: str = "rpc/dispatcher") -> str:
+        done = subprocess.run([*SYSADMD, "call", method, args], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    executor_log, server_log = tmp_path / "executor.log", tmp_path / "server.log"
+    with running([*SYSADMD, "executor", "--state-dir", str(state)], env, executor_log) as executor:
+        wait_for(state / "executor.sock", executor, executor_log)
+        with running([*BARE_ROOT, *serve], env, server_log) as server:
+            wait_for(state / "sysadmd.sock", server, server_log)
+            assert capabilities(server.pid) == {"0" * 16}
+            # chown to somebody else needs CAP_CHOWN, which only the executor has.
+            (tmp_path / "file").touch()
+            call(f'{{"action": "run", "give": "chown 65534 {tmp_path / "file"}"}}')
+            deadline = time.monotonic() + DEADLINE
+            while (tmp_path / "file").stat().st_uid != 65534:
+                assert time.monotonic() < deadline, server_log.read_text() + executor_log.read_text()
+                time.sleep(0.05)
