@@ -6,7 +6,7 @@
             | "event:" segment
             | "job:" segment ":" ( "read" | "run" | "*" )
     class   = "public" | "read" | "run" | "admin"         the access class in a method's schema
-    segment = 1*( letter | digit | "_" | "." | "-" | "@" | "+" | "*" )
+    segment = 1*( letter | digit | "_" | "." | "-" | "+" | "*" )
 
 A pattern is anchored at both ends, and `*` stands for any run of characters within its segment, never across one. A
 call of two segments covers every action of that name. A topic may be spelled with hyphens. A job's name is one segment,
@@ -26,7 +26,7 @@ MAX_PATTERN = 256
 ACCESS_CLASSES = ("public", "read", "run", "admin")
 RIGHTS = ("read", "run")
 
-_SEGMENT = r"[A-Za-z0-9_.@+*-]+"
+_SEGMENT = r"[A-Za-z0-9_.+*-]+"
 _CALL = re.compile(rf"call:(?:\*|@(?:{'|'.join(ACCESS_CLASSES)})|{_SEGMENT}/{_SEGMENT}(?:/{_SEGMENT})?)")
 _EVENT = re.compile(rf"event:{_SEGMENT}")
 _JOB = re.compile(rf"job:{_SEGMENT}:(?:{'|'.join(RIGHTS)}|\*)")
