@@ -42,7 +42,7 @@ STRANGERS_LIMIT = 8
 HELLO_DEADLINE = 10.0
 """Seconds in which a connection says hello."""
 FLUSH_DEADLINE = 1.0
-"""Seconds for the last frames to leave before the executor ends."""
+"""Seconds for the last frames to leave, and for the last acknowledgements to come, before the executor ends."""
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting after accept(2) failed, which it does when descriptors ran out."""
 
@@ -117,6 +117,7 @@ class Service:
             self._start(frame, descriptor)
         elif isinstance(frame, Ack):
             self._records.acknowledged(frame.attempt)
+            self._check_done()
         elif isinstance(frame, Signal):
             self._signal(frame)
         elif isinstance(frame, List):
@@ -129,6 +130,7 @@ class Service:
         self._strangers.discard(peer)
         if peer is self._server:
             self._server = None
+            self._check_done()
         if error is not None or peer.name:
             self._log(f"connection of {peer.name or 'a stranger'} ended{f': {error}' if error else ''}")
 
@@ -184,7 +186,10 @@ class Service:
 
     def _check_done(self) -> None:
         if self._draining and not self.attempts:
-            self._done.set()
+            if self._records.exits and self._server is not None:
+                self._loop.call_later(FLUSH_DEADLINE, self._done.set)
+            else:
+                self._done.set()
 
     async def _retry_journal(self) -> None:
         while True:
