@@ -96,8 +96,8 @@ class Replay:
     def _write(self, subscription: Subscription, records: Iterable[Record], end: int) -> None:
         """Write records in pieces while the sink takes them; `end` is where the cursor stands after all of them."""
         cursor = subscription.cursor
-        if cursor is None:
-            return
+        if cursor is None or not subscription.sink.writable():
+            return  # a page that cannot be written is read again after the next `resume`
         frames: list[bytes] = []
         size = 0
         for record in records:

@@ -21,11 +21,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from sysadmd.events.record import Draft, Numbered, Posted, gap, number, post
 from sysadmd.store import Store
+from sysadmd.store.bulk import insert_rows
 from sysadmd.store.faults import explain
 from sysadmd.store.rows import put_meta
 from sysadmd.store.tables import event
@@ -110,7 +111,7 @@ class Writer:
             self._fail(batch, explain(error))
 
     def _apply(self, connection: Connection, batch: Batch) -> None:
-        rows: list[dict[str, Any]] = []
+        rows: list[tuple[Any, ...]] = []
         savepoints = connection.connection.cursor()
         for entry in batch.entries:
             if isinstance(entry, Posted):
@@ -120,25 +121,18 @@ class Writer:
                     self._number(batch, posted, rows)
             else:
                 _drop(batch, entry.count, self._clock())
-        if rows:
-            connection.execute(insert(event), rows)
+        insert_rows(connection, event, rows)
         if batch.next > batch.reserved - BLOCK // 2:
             batch.reserved = batch.next + BLOCK
             put_meta(connection, RESERVED, str(batch.reserved))
 
-    def _number(self, batch: Batch, posted: Posted, rows: list[dict[str, Any]]) -> None:
+    def _number(self, batch: Batch, posted: Posted, rows: list[tuple[Any, ...]]) -> None:
         numbered = number(posted, batch.next, self._clock())
         batch.next += 1
         batch.records.append(numbered)
         if posted.durable:
             record, json = numbered
-            rows.append({
-                "seq": record.seq,
-                "time": record.time,
-                "topic": record.topic,
-                "permission": record.permission,
-                "data": json.decode(),
-            })  # fmt: skip
+            rows.append((record.seq, record.time, record.topic, record.permission, json.decode()))
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Volatile records go out, under new seqs, since a commit that failed may have left its own behind."""

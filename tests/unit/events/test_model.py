@@ -74,7 +74,7 @@ class History:
             follower.sink.room = None
             follower.subscription.resume()
             with anyio.fail_after(5):
-                while follower.subscription.behind and not follower.subscription.closed:  # noqa: ASYNC110
+                while follower.subscription.behind and not follower.subscription.closed:
                     await asyncio.sleep(0)
         self.check()
 

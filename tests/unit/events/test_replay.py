@@ -21,7 +21,7 @@ RING = replace(Limits(), ring_events=5)
 
 async def at_head(subscription: Subscription) -> None:
     with anyio.fail_after(5):
-        while subscription.behind:  # noqa: ASYNC110 - nothing but the sink is told, on purpose
+        while subscription.behind:
             await asyncio.sleep(0.001)
 
 
@@ -175,7 +175,7 @@ async def test_a_store_that_cannot_be_read_ends_the_subscription(
         await settle(log)
         subscription = log.subscribe(spec("bridge", since=(log.epoch, 0)), sink := TestSink())
         with anyio.fail_after(5):
-            while not subscription.closed:  # noqa: ASYNC110 - the sink is told, nobody else
+            while not subscription.closed:
                 await asyncio.sleep(0.001)
         assert sink.closed == ["stored records cannot be read: the disk is gone"]
         assert "stored records cannot be read" in caplog.text
