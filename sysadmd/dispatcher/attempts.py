@@ -6,6 +6,7 @@ What has ended goes to the inbox; nothing here writes to the store. The rule for
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -46,16 +47,25 @@ class Attempts:
 
     # ---- what the scheduler asks for
 
-    def send(self, attempt: Attempt) -> None:
-        """Send the Start of a committed lease. When the link is down it stays unsent, and `connected` comes back to
-        it.
+    def send(self, attempt: Attempt, output: int | OSError | None = None) -> None:
+        """Send the Start of a committed lease. When the link is down it stays unsent, and `connected` comes back to it.
+
+        `output` is the descriptor of its output file, or why there is none; None: it is opened here.
         """
         self._unsent.add(attempt.id)
         job = self._live[attempt.job_id]
-        if job.kill_requested_at is not None:
-            self._end(attempt, End(outcome="killed", message="killed before it was started"))
-        elif self._link.instance is not None:
-            self._send(job, attempt)
+        if job.kill_requested_at is not None or self._link.instance is None:
+            if isinstance(output, int):
+                os.close(output)
+            if job.kill_requested_at is not None:
+                self._end(attempt, End(outcome="killed", message="killed before it was started"))
+            return
+        if output is None:
+            output = self._files.try_open(attempt)
+        if isinstance(output, OSError):
+            self._end(attempt, End(outcome="spawn_failed", message=f"cannot make the output file: {output}"))
+        else:
+            self._send(job, attempt, output)
 
     def resend(self) -> None:
         """Send again what the executor has refused for a while."""
@@ -151,14 +161,9 @@ class Attempts:
     def disconnected(self) -> None:
         """They go on without us; nothing is leased until the link is up again."""
 
-    def _send(self, job: Job, attempt: Attempt) -> None:
+    def _send(self, job: Job, attempt: Attempt, output: int) -> None:
         try:
-            descriptor = self._files.open(attempt)
-        except OSError as error:
-            self._end(attempt, End(outcome="spawn_failed", message=f"cannot make the output file: {error}"))
-            return
-        try:
-            sent = self._link.start(self.launcher.frame(job, attempt), descriptor)
+            sent = self._link.start(self.launcher.frame(job, attempt), output)
         except ExecutorError as error:
             self._end(attempt, End(outcome="spawn_failed", message=str(error)))
             return

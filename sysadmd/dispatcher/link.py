@@ -155,19 +155,14 @@ class ExecutorLink:
             if descriptor is not None:
                 os.close(descriptor)
             return False
-        try:
-            channel.send(frame, descriptor)
-        except ExecutorError:
-            if channel.closed:
-                return False
-            raise  # the frame is at fault, not the link
+        channel.send(frame, descriptor)  # what it raises here is the frame's fault, not the link's
         return True
 
     async def _start_executor(self, launch: Callable[[], None]) -> None:
         try:
             await anyio.to_thread.run_sync(launch)
         except (ExecutorError, OSError) as error:
-            log.error("cannot start an executor: %s", error)  # noqa: TRY400  # the reason is in the text
+            log.error("cannot start an executor: %s", error)  # the reason is in the text
 
     def _open(self, channel: Channel) -> None:
         self._channel = channel

@@ -1,8 +1,12 @@
-"""The output files: `<state>/output/<job id>/<step>.<attempt>.log`, 0600 in directories of 0700.
+"""The output files: `<state>/output/<hour>/<job id>.<step>.<attempt>.log`, 0600 in directories of 0700.
 
 The server makes each file and hands the executor an open descriptor, so the executor, which may be root, opens no
 path. The child writes straight into it: the server spends nothing while it writes, and its end, or a restart of the
 server, loses nothing. O_APPEND lets the server add its own last line to what the child wrote.
+
+`<hour>` is the first five of the job id's eight digits of time: a directory for each 68 minutes. A directory for each
+job would cost another inode and block for each, which is as much time as all of SQLite's part of a short process, and
+pruning by age removes whole directories this way.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sysadmd.dispatcher.text import Reader
@@ -46,7 +50,7 @@ class OutputFiles:
     @staticmethod
     def path_of(job_id: str, idx: int, n: int) -> str:
         """The relative path of an attempt's file."""
-        return f"{job_id}/{idx}.{n}.log"
+        return f"{job_id[:5]}/{job_id}.{idx}.{n}.log"
 
     def open(self, attempt: Attempt) -> int:
         """A descriptor for the child: appends to a new file, or to the one that an earlier try to send this attempt
@@ -58,10 +62,21 @@ class OutputFiles:
         try:
             return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         except FileNotFoundError:
-            os.mkdir(os.path.dirname(path), 0o700)  # noqa: PTH102, PTH120  # once for every process: half the cost
+            Path(path).parent.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             return self._reopen(path)
+
+    def try_open(self, attempt: Attempt) -> int | OSError:
+        """What `open` gives or raises."""
+        try:
+            return self.open(attempt)
+        except OSError as error:
+            return error
+
+    def open_all(self, attempts: Sequence[Attempt]) -> list[int | OSError]:
+        """`try_open` for each, for a worker thread."""
+        return [self.try_open(attempt) for attempt in attempts]
 
     def _reopen(self, path: str) -> int:
         descriptor = os.open(path, _FLAGS)
@@ -109,3 +124,10 @@ class OutputFiles:
     def disk_use(self) -> float:
         """The used part of the file system that holds the files."""
         return self._use(self.root)
+
+
+def close_all(outputs: Sequence[int | OSError]) -> None:
+    """Close the descriptors among what `open_all` gave."""
+    for output in outputs:
+        if isinstance(output, int):
+            os.close(output)

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import anyio
+import anyio.to_thread
 
 from sysadmd.dispatcher import payloads
 from sysadmd.dispatcher.attempts import Attempts, job_id_of
@@ -28,7 +29,7 @@ from sysadmd.dispatcher.inbox import Accepted, Ended, Inbox, KillRequest
 from sysadmd.dispatcher.lanes import Lanes
 from sysadmd.dispatcher.launcher import Launcher
 from sysadmd.dispatcher.link import Link
-from sysadmd.dispatcher.output import OutputFiles
+from sysadmd.dispatcher.output import OutputFiles, close_all
 from sysadmd.dispatcher.report import Reporter, Story
 from sysadmd.dispatcher.turn import Turn
 from sysadmd.dispatcher.watch import OutputWatch, Watched
@@ -144,10 +145,16 @@ class Scheduler:
         unwatched = await self._record_ends(turn, inbox.ended)
         signals = self._record_kills(turn, inbox.kills)
         leased = self._lease(turn)
+        outputs: list[int | OSError] = []
         if turn.changes:
             try:
-                await self._events.submit(turn.write)
+                committed = self._events.submit(turn.write)
+                # The files are made while the disk is busy with the commit. One whose lease fails stays behind, empty.
+                if leased:
+                    outputs = await anyio.to_thread.run_sync(self._files.open_all, leased)
+                await committed
             except Exception as error:  # noqa: BLE001  # whatever the store raises, the dispatcher goes on
+                close_all(outputs)
                 await self._put_back(inbox, unwatched, signals, error)
                 return
         self._settle(turn)
@@ -157,9 +164,9 @@ class Scheduler:
         self._link.acknowledge(ended.attempt_id for ended in inbox.ended)
         for attempt_id in signals:
             self.attempts.kill(attempt_id)
-        for attempt in leased:
+        for attempt, output in zip(leased, outputs, strict=True):
             self.watch.add(attempt)
-            self.attempts.send(attempt)
+            self.attempts.send(attempt, output)
 
     def _record_pids(self, turn: Turn, frames: Iterable[Started]) -> None:
         for frame in frames:

@@ -28,6 +28,7 @@ import anyio.abc
 from sqlalchemy import Connection
 
 from sysadmd.config import Config
+from sysadmd.dispatcher import payloads
 from sysadmd.dispatcher.details import log_object, seed_state
 from sysadmd.dispatcher.lanes import Lanes
 from sysadmd.dispatcher.launcher import Launcher, known_user
@@ -216,6 +217,11 @@ class Dispatcher:
         for job in self._scheduler.live.values():
             found[seed_state(job)] += 1
         return found
+
+    def snapshot(self) -> list[Draft]:
+        """Where each live process stands, for a subscriber that begins with what is."""
+        live = self._scheduler.live.values()
+        return [payloads.pending(job) if seed_state(job) == "pending" else payloads.started(job) for job in live]
 
     async def listing(
         self, scope: JobScope | None = None, *, lane: str | None = None, history: bool = False

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, select, update
 
 from sysadmd.jobs.model import FINAL_STATES, Attempt, Job, Step
+from sysadmd.jobs.prepared import Prepared, encode
 from sysadmd.jobs.transitions import StaleTransition
 from sysadmd.store.tables import attempt as attempts
 from sysadmd.store.tables import job as jobs
@@ -27,7 +28,8 @@ HISTORY_ROWS = 1000
 
 _HOST = platform.node()
 
-Row_ = dict[str, Any]
+Values = tuple[Any, ...]
+"""One row, in the order of its statement's names."""
 
 _JOB_UPDATED = (
     "state",
@@ -52,22 +54,63 @@ _ATTEMPT_UPDATED = (
     "output_bytes",
 )
 
+_JOB_INSERTED = (
+    "seq",
+    "id",
+    "ext_id",
+    "kind",
+    "name",
+    "lane",
+    "owner",
+    "args",
+    "event_system",
+    "extra",
+    "priority",
+    "tries_max",
+    "retry_delay",
+    "timeout",
+    "on_lost",
+    "log_uid",
+    "created_at",
+    "rev",
+    *_JOB_UPDATED,
+)
+_STEP_INSERTED = ("job_id", "idx", "stage", "type", "spec", "tries_max", *_STEP_UPDATED)
+_ATTEMPT_INSERTED = (
+    "job_id",
+    "idx",
+    "n",
+    "worker_id",
+    "host",
+    "lease_id",
+    "created_at",
+    "output_path",
+    *_ATTEMPT_UPDATED,
+)
+
 
 def _bound(names: Iterable[str]) -> Mapping[str, Any]:
     return {name: bindparam(f"new_{name}") for name in names}
 
 
-# Built once: SQLAlchemy finds the compiled text by the statement, and building it costs more than running it.
-_INSERT_JOB, _INSERT_STEP, _INSERT_ATTEMPT = insert(jobs), insert(steps), insert(attempts)
 _LAST_SEQ = select(func.max(jobs.c.seq))
-_UPDATE_JOB = update(jobs).where(jobs.c.id == bindparam("old_id")).values(rev=jobs.c.rev + 1, **_bound(_JOB_UPDATED))
-_UPDATE_STEP = (
+_INSERT_JOB = Prepared(insert(jobs), _JOB_INSERTED)
+_INSERT_STEP = Prepared(insert(steps), _STEP_INSERTED)
+_INSERT_ATTEMPT = Prepared(insert(attempts), _ATTEMPT_INSERTED)
+_UPDATE_JOB = Prepared(
+    update(jobs)
+    .where(jobs.c.id == bindparam("old_id"))
+    .values(rev=jobs.c.rev + literal_column("1"), **_bound(_JOB_UPDATED)),
+    ("old_id", *(f"new_{name}" for name in _JOB_UPDATED)),
+)
+_UPDATE_STEP = Prepared(
     update(steps)
     .where(steps.c.job_id == bindparam("old_job"), steps.c.idx == bindparam("old_idx"))
-    .values(_bound(_STEP_UPDATED))
+    .values(_bound(_STEP_UPDATED)),
+    ("old_job", "old_idx", *(f"new_{name}" for name in _STEP_UPDATED)),
 )
 # The lease is the fence: what comes under another one changes nothing.
-_UPDATE_ATTEMPT = (
+_UPDATE_ATTEMPT = Prepared(
     update(attempts)
     .where(
         attempts.c.job_id == bindparam("old_job"),
@@ -75,18 +118,19 @@ _UPDATE_ATTEMPT = (
         attempts.c.n == bindparam("old_n"),
         attempts.c.lease_id == bindparam("old_lease"),
     )
-    .values(_bound(_ATTEMPT_UPDATED))
+    .values(_bound(_ATTEMPT_UPDATED)),
+    ("old_job", "old_idx", "old_n", "old_lease", *(f"new_{name}" for name in _ATTEMPT_UPDATED)),
 )
 
 
 @dataclass(slots=True)
 class _Changes:
-    new_jobs: list[Row_] = field(default_factory=list)
-    new_steps: list[Row_] = field(default_factory=list)
-    new_attempts: list[Row_] = field(default_factory=list)
-    jobs: list[Row_] = field(default_factory=list)
-    steps: list[Row_] = field(default_factory=list)
-    attempts: list[Row_] = field(default_factory=list)
+    new_jobs: list[Values] = field(default_factory=list)
+    new_steps: list[Values] = field(default_factory=list)
+    new_attempts: list[Values] = field(default_factory=list)
+    jobs: list[Values] = field(default_factory=list)
+    steps: list[Values] = field(default_factory=list)
+    attempts: list[Values] = field(default_factory=list)
 
 
 def save(connection: Connection, changes: Iterable[tuple[Job | None, Job]]) -> None:
@@ -99,36 +143,29 @@ def save(connection: Connection, changes: Iterable[tuple[Job | None, Job]]) -> N
         _difference(found, old, new)
     if found.new_jobs:
         last = connection.execute(_LAST_SEQ).scalar() or 0
-        for seq, row in enumerate(found.new_jobs, last + 1):
-            row["seq"] = seq
-    for statement, rows in (
-        (_INSERT_JOB, found.new_jobs),
-        (_INSERT_STEP, found.new_steps),
-        (_INSERT_ATTEMPT, found.new_attempts),
-        (_UPDATE_JOB, found.jobs),
-        (_UPDATE_STEP, found.steps),
-    ):
-        if rows:
-            connection.execute(statement, rows)
-    if found.attempts and connection.execute(_UPDATE_ATTEMPT, found.attempts).rowcount != len(found.attempts):
+        found.new_jobs = [(seq, *values) for seq, values in enumerate(found.new_jobs, last + 1)]
+    _INSERT_JOB.run(connection, found.new_jobs)
+    _INSERT_STEP.run(connection, found.new_steps)
+    _INSERT_ATTEMPT.run(connection, found.new_attempts)
+    _UPDATE_JOB.run(connection, found.jobs)
+    _UPDATE_STEP.run(connection, found.steps)
+    if _UPDATE_ATTEMPT.run(connection, found.attempts) != len(found.attempts):
         raise StaleTransition("an attempt is stored under another lease")
 
 
 def _difference(found: _Changes, old: Job | None, new: Job) -> None:
     if old is None:
-        found.new_jobs.append(_job_row(new))
+        found.new_jobs.append(_new_job(new))
     elif new is not old:
-        found.jobs.append({"old_id": new.id, **{f"new_{name}": value for name, value in _job_state(new).items()}})
+        found.jobs.append((new.id, *_job_state(new)))
     for step in new.steps:
         before = old.steps[step.idx] if old else None
         if step is before:
             continue
         if before is None:
-            found.new_steps.append(_step_row(new, step))
+            found.new_steps.append(_new_step(new, step))
         elif (before.state, before.tries_used) != (step.state, step.tries_used):
-            found.steps.append(
-                {"old_job": new.id, "old_idx": step.idx, "new_state": step.state, "new_tries_used": step.tries_used}
-            )
+            found.steps.append((new.id, step.idx, step.state, step.tries_used))
         _attempt_difference(found, before.attempt if before else None, step.attempt)
 
 
@@ -136,10 +173,9 @@ def _attempt_difference(found: _Changes, old: Attempt | None, new: Attempt | Non
     if new is None or new is old:
         return
     if old is None or old.n != new.n:
-        found.new_attempts.append(_attempt_row(new))
-        return
-    key = {"old_job": new.job_id, "old_idx": new.idx, "old_n": new.n, "old_lease": new.lease}
-    found.attempts.append({**key, **{f"new_{name}": value for name, value in _attempt_state(new).items()}})
+        found.new_attempts.append(_new_attempt(new))
+    else:
+        found.attempts.append((new.job_id, new.idx, new.n, new.lease, *_attempt_state(new)))
 
 
 def store_lanes(connection: Connection, configured: Mapping[str, int | None]) -> None:
@@ -187,77 +223,73 @@ def _load(connection: Connection, *conditions: Any) -> list[Job]:
     return [_job(row, by_job.get(row.id, ())) for row in rows]
 
 
-def _job_row(job: Job) -> Row_:
-    return {
-        "id": job.id,
-        "ext_id": job.ext_id,
-        "kind": KIND,
-        "name": job.name,
-        "lane": job.lane,
-        "owner": job.owner,
-        "args": {"cwd": job.cwd, "user": job.user},
-        "event_system": job.event_system,
-        "extra": job.extra,
-        "timeout": job.timeout,
-        "on_lost": "error",
-        "log_uid": job.id,
-        "created_at": job.created_at,
-        **_job_state(job),
-    }
+def _new_job(job: Job) -> Values:
+    return (
+        job.id,
+        job.ext_id,
+        KIND,
+        job.name,
+        job.lane,
+        job.owner,
+        encode({"cwd": job.cwd, "user": job.user}),
+        job.event_system,
+        encode(job.extra),
+        0,
+        1,
+        0.0,
+        job.timeout,
+        "error",
+        job.id,
+        job.created_at,
+        0,
+        *_job_state(job),
+    )
 
 
-def _job_state(job: Job) -> Row_:
-    return {
-        "state": job.state,
-        "tries_used": sum(step.tries_used for step in job.steps),
-        "kill_requested_at": job.kill_requested_at,
-        "kill_requested_by": job.kill_requested_by,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "last_error": job.last_error,
-    }
+def _job_state(job: Job) -> Values:
+    return (
+        job.state,
+        sum([step.tries_used for step in job.steps]),
+        job.kill_requested_at,
+        job.kill_requested_by,
+        job.started_at,
+        job.finished_at,
+        encode(job.last_error),
+    )
 
 
-def _step_row(job: Job, step: Step) -> Row_:
-    return {
-        "job_id": job.id,
-        "idx": step.idx,
-        "stage": step.stage,
-        "type": KIND,
-        "spec": {"text": step.text, "argv": step.argv},
-        "state": step.state,
-        "tries_max": step.tries_max,
-        "tries_used": step.tries_used,
-    }
+def _new_step(job: Job, step: Step) -> Values:
+    spec = encode({"text": step.text, "argv": step.argv})
+    return (job.id, step.idx, step.stage, KIND, spec, step.tries_max, step.state, step.tries_used)
 
 
-def _attempt_row(attempt: Attempt) -> Row_:
-    return {
-        "job_id": attempt.job_id,
-        "idx": attempt.idx,
-        "n": attempt.n,
-        "worker_id": attempt.instance,
-        "host": _HOST,
-        "lease_id": attempt.lease,
-        "created_at": attempt.created_at,
-        "output_path": attempt.output_path,
-        **_attempt_state(attempt),
-    }
+def _new_attempt(attempt: Attempt) -> Values:
+    return (
+        attempt.job_id,
+        attempt.idx,
+        attempt.n,
+        attempt.instance,
+        _HOST,
+        attempt.lease,
+        attempt.created_at,
+        attempt.output_path,
+        *_attempt_state(attempt),
+    )
 
 
-def _attempt_state(attempt: Attempt) -> Row_:
-    return {
-        "pid": attempt.pid,
-        "pid_start": attempt.pid_start,
-        "started_at": attempt.started_at,
-        "finished_at": attempt.finished_at,
-        "outcome": attempt.outcome,
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal,
-        "error": None if attempt.message is None else {"message": attempt.message},
-        "usage": attempt.usage,
-        "output_bytes": attempt.output_bytes,
-    }
+def _attempt_state(attempt: Attempt) -> Values:
+    return (
+        attempt.pid,
+        attempt.pid_start,
+        attempt.started_at,
+        attempt.finished_at,
+        attempt.outcome,
+        attempt.exit_code,
+        attempt.signal,
+        encode(None if attempt.message is None else {"message": attempt.message}),
+        encode(attempt.usage),
+        attempt.output_bytes,
+    )
 
 
 def _job(row: Row[Any], its_steps: Sequence[Step]) -> Job:

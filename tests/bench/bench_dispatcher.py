@@ -1,0 +1,84 @@
+"""Commands through the dispatcher beside a bare asyncio spawn loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.bench.harness import OURS, bench
+
+PARALLEL = 16
+PROCESSES = 600
+WARM_UP = 64
+
+
+@bench("dispatcher.processes", title="run /bin/true, 16 at once", unit="process/s", floor=0.9)
+async def processes(side: str) -> float:
+    """Processes finished in a second: stored, leased, run, told as events and stored again, against spawn and wait."""
+    if side != OURS:
+        return await _rate(_spawn)
+    async with _dispatcher() as dispatcher:
+        return await _rate(dispatcher)
+
+
+async def _rate(run_one: object) -> float:
+    assert callable(run_one)
+    numbers = itertools.count()
+
+    async def worker(stop: int) -> None:
+        while next(numbers) < stop:
+            await run_one()
+
+    await asyncio.gather(*(worker(WARM_UP) for _ in range(PARALLEL)))
+    numbers = itertools.count()
+    begin = time.perf_counter()
+    await asyncio.gather(*(worker(PROCESSES) for _ in range(PARALLEL)))
+    return PROCESSES / (time.perf_counter() - begin)
+
+
+async def _spawn() -> None:
+    process = await asyncio.create_subprocess_exec(
+        "/bin/true", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+    )
+    await process.wait()
+
+
+@asynccontextmanager
+async def _dispatcher() -> AsyncIterator[object]:
+    """A function that runs one process through a dispatcher with a real executor and a store on disk."""
+    import anyio
+
+    from sysadmd.config import Config, Socket
+    from sysadmd.dispatcher import Dispatcher
+    from sysadmd.events import EventLog
+    from sysadmd.store import Store
+    from tests.integration.dispatcher_harness import running_executor
+
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as directory:
+        state = Path(directory)
+        config = Config(state_dir=state, node="bench", socket=Socket(state / "sysadmd.sock"))
+        store = Store.open(state / "sysadmd.db")
+        events = EventLog(store, node="bench", limits=config.limits)
+        dispatcher = Dispatcher(store, events, config, launch_executor=False)
+        names = itertools.count()
+
+        async def run_one() -> None:
+            name = f"bench-{next(names)}"
+            await dispatcher.start({name: "/bin/true"}, owner="bench")
+            await dispatcher.wait(name)
+
+        try:
+            with running_executor(state):
+                async with anyio.create_task_group() as tasks:
+                    await tasks.start(events.run)
+                    await tasks.start(dispatcher.run)
+                    yield run_one
+                    await dispatcher.close()
+                    tasks.cancel_scope.cancel()
+        finally:
+            store.close()
