@@ -15,9 +15,17 @@ from starlette.applications import Starlette
 class _Server(uvicorn.Server):
     """A server that leaves the process's signal handlers alone."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = anyio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
 
 
 class HttpListener:
@@ -57,8 +65,7 @@ class HttpListener:
         """Serve until `stop`."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._server.serve, self._sockets)
-            while not self._server.started:
-                await anyio.sleep(0.002)
+            await self._server.ready.wait()
             task_status.started()
 
     def stop(self) -> None:
@@ -70,14 +77,14 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """Listening sockets for every address of `host` (all addresses when it is empty)."""
     infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
-    for family, kind, proto, _, address in infos:
+    for family, kind, proto, _, found in infos:
         sock = socket.socket(family, kind, proto)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if port == 0 and sockets:
-            address = (address[0], sockets[0].getsockname()[1], *address[2:])
-        sock.bind(address)
+        # Port 0 asks for any port; every address then gets the one that the first got.
+        chosen = sockets[0].getsockname()[1] if sockets else port
+        sock.bind((found[0], chosen, *found[2:]))
         sock.setblocking(False)
         sockets.append(sock)
     return sockets

@@ -1,7 +1,8 @@
 """The REST listener: the same methods and events over HTTP.
 
-`GET|PUT|POST /<namespace>/<name>` carries the arguments as a JSON body and answers `{"args": ...}` (spec sysadm §2.6), with Basic or
-Bearer authentication. A request is a session that lives for one call, so it passes the same pipeline as a WebSocket frame.
+`GET|PUT|POST /<namespace>/<name>` carries the arguments as a JSON body and answers `{"args": ...}` (spec sysadm §2.6),
+with Basic or Bearer authentication. A request is a session that lives for one call, so it passes the same pipeline as
+a WebSocket frame.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class DiscardOutlet:
     def send(self, payload: bytes) -> None:
         """Drop."""
 
-    def authenticated(self, state: bool) -> None:
+    def limit_frames(self, size: int) -> None:
         """Nothing to do: the body's limit is fixed."""
 
     def close(self, code: int, reason: str) -> None:
@@ -64,7 +65,7 @@ class DiscardOutlet:
 
 
 class RestApi:
-    """The HTTP surface of one server. `metrics` renders the Prometheus text; `healthy` says whether the server works."""
+    """The HTTP surface. `metrics` renders the Prometheus text; `healthy` says whether the server works."""
 
     def __init__(
         self,
@@ -88,7 +89,8 @@ class RestApi:
                 Route("/api/v1/events", self._events),
                 Route("/{namespace}/{path:path}", self._call, methods=[*VERBS, "DELETE", "PATCH", "HEAD", "OPTIONS"]),
             ],
-            exception_handlers={RpcError: _on_error},  # type: ignore[dict-item]  # starlette types handlers by the base class only
+            # Starlette types a handler by the base class of what it handles.
+            exception_handlers={RpcError: _on_error},  # type: ignore[dict-item]
         )
 
     def end_streams(self, reason: str) -> None:

@@ -1,9 +1,10 @@
 """The WebSocket listener: TLS on 12150, and the same protocol on the Unix socket.
 
-It is the asyncio server of `websockets` with one change in the way out. Replies and events are written to the transport as
-finished frames: a server's frames are not masked, and compression is off, so the bytes of a text message are the same for every
-connection. An event is therefore encoded and framed once for all of its subscribers, and what one subscriber gets in one turn of
-the loop is one `write`. The way in is `recv` as it is, with its flow control: a peer whose write buffer is full is not read.
+It is the asyncio server of `websockets` with one change in the way out. Replies and events are written to the
+transport as finished frames: a server's frames are not masked, and compression is off, so the bytes of a text message
+are the same for every connection. An event is therefore encoded and framed once for all of its subscribers, and what
+one subscriber gets in one turn of the loop is one `write`. The way in is `recv` as it is, with its flow control: a
+peer whose write buffer is full is not read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from websockets.protocol import State
 
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
-from sysadmd.limits import Limits
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.session import Peer, Session
 
@@ -62,12 +62,12 @@ class Connection(ServerConnection):
 class WebSocketOutlet:
     """What a session writes to."""
 
-    __slots__ = ("_closing", "_connection", "_limits", "_spawn")
+    __slots__ = ("_closing", "_connection", "_spawn")
 
     framing: Framing = staticmethod(text_frame)
 
-    def __init__(self, connection: Connection, limits: Limits, spawn: Callable[..., None]) -> None:
-        self._connection, self._limits, self._spawn = connection, limits, spawn
+    def __init__(self, connection: Connection, spawn: Callable[..., None]) -> None:
+        self._connection, self._spawn = connection, spawn
         self._closing = False
 
     def writable(self) -> bool:
@@ -84,12 +84,9 @@ class WebSocketOutlet:
         if payload and self._connection.protocol.state is State.OPEN:
             self._connection.transport.write(text_frame(payload))
 
-    def authenticated(self, state: bool) -> None:
-        """Let a peer that logged in send larger frames."""
-        limits = self._limits
-        self._connection.protocol.max_message_size = (
-            limits.frame_authenticated if state else limits.frame_unauthenticated
-        )
+    def limit_frames(self, size: int) -> None:
+        """Refuse messages above `size` bytes with the close code 1009."""
+        self._connection.protocol.max_message_size = size
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
@@ -181,7 +178,7 @@ class WebSocketListener:
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
-        outlet = WebSocketOutlet(connection, self._engine.limits, self._engine.spawn)
+        outlet = WebSocketOutlet(connection, self._engine.spawn)
         session = self._engine.open(
             outlet, Peer(_address(connection), self._kind), classic=self._is_classic(connection)
         )

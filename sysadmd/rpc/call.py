@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sysadmd.wire.messages import Dialect
 
 Handler = Callable[["Call", Any], Any]
-"""`handler(call, services)`: a plain function for what never waits (it runs at once), a coroutine function for the rest.
+"""`handler(call, services)`: a plain function for what never waits (it runs at once), a coroutine function for the
+rest.
 
 `services` is what the composition root put together (`sysadmd.api.services.Services`); rpc passes it through unseen.
 """

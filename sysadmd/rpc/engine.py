@@ -1,4 +1,6 @@
-"""The engine: what all sessions share. It resolves methods, owns the tasks of calls, counts, and ends sessions that are over."""
+"""The engine: what all sessions share. It resolves methods, owns the tasks of calls, counts, and ends sessions that are
+over.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from sysadmd.errors import InternalError, RpcError, Unavailable
 from sysadmd.auth.policy import PolicyChange
 from sysadmd.auth.scope import Scope
+from sysadmd.errors import InternalError, RpcError, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.limits import Limits
 from sysadmd.rpc.registry import Entry, Registry
@@ -27,11 +29,20 @@ CLOSE_POLICY = 1008
 CLOSE_GOING_AWAY = 1001
 """RFC 6455 §7.4.1: the server stops, or the session was idle for too long."""
 SWEEP_INTERVAL = 1.0
-"""Seconds between two looks at the sessions' deadlines: one timer for all of them, since idle sessions must cost no memory."""
+"""Seconds between two looks at the sessions' deadlines: one timer for all of them, since idle sessions must cost no
+memory.
+"""
+
+RENEW_INTERVAL = 30.0
+"""Seconds between two renewals of the tokens that are in use: far less than their idle life."""
 
 
 class Engine:
-    """One for each server. `services` is handed to every handler, unseen."""
+    """One for each server.
+
+    `services` is handed to every handler, unseen. `keep_token` restarts the idle time of a token that is in use on an
+    open connection; it says whether the token still holds.
+    """
 
     def __init__(
         self,
@@ -40,13 +51,15 @@ class Engine:
         events: EventLog,
         limits: Limits,
         *,
+        keep_token: Callable[[str], bool] = lambda token: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry, self.services, self.events, self.limits = registry, services, events, limits
-        self.monotonic = monotonic
+        self.monotonic, self._keep_token = monotonic, keep_token
         self.sessions: set[Session] = set()
         self.counts: Counter[tuple[str, int]] = Counter()
         self.draining = False
+        self._renew_at = 0.0
         self._tasks: TaskGroup | None = None
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -72,7 +85,12 @@ class Engine:
     def sweep(self) -> None:
         """Close the sessions whose time is over: no log-in within the grace, past the absolute expiry, or idle."""
         now, limits = self.monotonic(), self.limits
+        renew = now >= self._renew_at
+        if renew:
+            self._renew_at = now + RENEW_INTERVAL
         for session in list(self.sessions):
+            if renew and session.token is not None and not self._keep_token(session.token):
+                self._revoke(session)
             if session.scope is None:
                 if now - session.logged_out_at > limits.auth_timeout and not session.calls:
                     session.outlet.close(CLOSE_POLICY, f"not authenticated within {limits.auth_timeout:g} s")
@@ -89,10 +107,19 @@ class Engine:
                 continue
             scope = scope_of(old.account)
             if change.revoked or scope is None:
-                session.logout()
-                session.outlet.close(CLOSE_POLICY, "the identity was revoked")
+                self._revoke(session)
             else:
                 session.rescope(scope)
+
+    def end_token(self, token: str, besides: Session) -> None:
+        """A token was given back on one connection: the others that use it end."""
+        for session in list(self.sessions):
+            if session.token == token and session is not besides:
+                self._revoke(session)
+
+    def _revoke(self, session: Session) -> None:
+        session.logout()
+        session.outlet.close(CLOSE_POLICY, "the identity was revoked")
 
     # Calls
 
@@ -129,5 +156,6 @@ class Engine:
         for session in list(self.sessions):
             session.refuse_waiting(Unavailable("the server is stopping"))
         with anyio.move_on_after(timeout):
-            while any(session.calls for session in self.sessions):
+            # One poll in the life of a server; an event would have to be set at the end of every call.
+            while any(session.calls for session in self.sessions):  # noqa: ASYNC110
                 await anyio.sleep(0.02)

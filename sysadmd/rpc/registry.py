@@ -1,4 +1,4 @@
-"""The method registry: schema files on one side, handlers on the other, and a refusal to start when they do not match."""
+"""The method registry: schema files and handlers, one of each for every method, or the server does not start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Registry:
             self._entries.setdefault((declared.namespace, declared.name), {})[declared.action] = entry
 
     def find(self, namespace: str, name: str, action: str | None) -> Entry:
-        """The entry that a request addresses: `NotFound` for an unknown namespace or name, `BadRequest` for an unknown action."""
+        """The entry that a request addresses: `NotFound` for an unknown namespace or name, `BadRequest` for an unknown
+        action.
+        """
         actions = self._actions(namespace, name)
         if actions is None:
             raise NotFound(f"there is no {namespace}/{name}")

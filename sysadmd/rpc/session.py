@@ -1,16 +1,18 @@
 """A session: one peer, its identity, its calls and its subscriptions, whatever carries the frames.
 
-A listener gives a session an `Outlet` and feeds it frames; nothing here knows a socket. The way of a request is one pass::
+A listener gives a session an `Outlet` and feeds it frames; nothing here knows a socket. The way of a request is one
+pass::
 
     receive ─► decode ─► resolve ─► admit ─► authorise ─► validate ─► handler ─► reply
 
 Three rules decide *when* a call runs:
 
 * A handler that is a plain function never waits, so it runs at once inside `receive`: no task, no queue, no switch.
-* A coroutine handler becomes a task of the engine. At most `calls_in_flight` of them run, `calls_queued` wait in order, and the
-  next one is answered 429.
-* Methods marked `inline` (`rpc/auth*`, `rpc/identify`) run in arrival order and are read ahead of the queue, and what comes after
-  an authentication waits for it, so that a client may send its log-in and its first calls in one go. `rpc/cancel` never waits.
+* A coroutine handler becomes a task of the engine. At most `calls_in_flight` of them run, `calls_queued` wait in
+  order, and the next one is answered 429.
+* Methods marked `inline` (`rpc/auth*`, `rpc/identify`) run in arrival order and are read ahead of the queue, and what
+  comes after an authentication waits for it, so that a client may send its log-in and its first calls in one go.
+  `rpc/cancel` never waits.
 
 Not logged in is answered before anything else is looked at, so a stranger cannot learn which methods exist.
 """
@@ -47,8 +49,8 @@ class Outlet(Sink, Protocol):
         """Write one text message."""
         ...
 
-    def authenticated(self, state: bool) -> None:
-        """The peer logged in or out: the frame limit follows."""
+    def limit_frames(self, size: int) -> None:
+        """From now on refuse messages above `size` bytes: a peer that logged in may send more than a stranger."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -101,10 +103,12 @@ class Session:
     # Identity
 
     def login(self, scope: Scope, token: str | None, expires: float | None) -> None:
-        """Take an identity. Subscriptions stay, filtered by the new scope. `expires` is on the engine's monotonic clock."""
+        """Take an identity. Subscriptions stay, filtered by the new scope. `expires` is on the engine's monotonic
+        clock.
+        """
         self.scope, self.token, self.expires = scope, token, expires
         self.subscriptions.rescope(scope)
-        self.outlet.authenticated(True)
+        self.outlet.limit_frames(self.engine.limits.frame_authenticated)
 
     def rescope(self, scope: Scope) -> None:
         """The same identity may now do something else; the next call and the next event know."""
@@ -116,7 +120,7 @@ class Session:
         self.scope = self.token = self.expires = None
         self.logged_out_at = self.engine.monotonic()
         self.subscriptions.close()
-        self.outlet.authenticated(False)
+        self.outlet.limit_frames(self.engine.limits.frame_unauthenticated)
 
     # Frames in
 
@@ -212,7 +216,9 @@ class Session:
     # Calls
 
     def _prepare(self, request: Request, dialect: Dialect, entry: Entry | RpcError) -> tuple[Entry, Call]:
-        """Authorise and validate. The order is fixed: 401, then 404 and 400 for the method, then 403, then 400 for the arguments."""
+        """Authorise and validate. The order is fixed: 401, then 404 and 400 for the method, then 403, then 400 for the
+        arguments.
+        """
         public = isinstance(entry, Entry) and entry.method.access == "public"
         scope = self.scope
         if scope is None and not public:
@@ -236,7 +242,7 @@ class Session:
             result = entry.handler(call, self.engine.services)
         except RpcError as error:
             self._refuse(pending, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a fault of ours is answered, and must not end the connection
             self._refuse(pending, self.engine.fault(request, error))
         else:
             self._answer(pending, entry, result)
@@ -260,7 +266,7 @@ class Session:
             )
         except RpcError as refused:
             self._refuse(pending, refused)
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001  # as in `_start`
             self._refuse(pending, self.engine.fault(pending.request, fault))
         finally:
             del self._running[id(running)]

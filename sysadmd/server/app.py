@@ -1,7 +1,7 @@
 """The composition root: it makes every part once, hands each what it needs, and holds their tasks.
 
-Start and stop are one list read in two directions. What others stand on starts first (store, log, executor link) and stops last;
-the listeners start last, so that nobody is answered by half a server, and stop first.
+Start and stop are one list read in two directions. What others stand on starts first (store, log, executor link) and
+stops last; the listeners start last, so that nobody is answered by half a server, and stop first.
 """
 
 from __future__ import annotations
@@ -75,7 +75,13 @@ class App:
             system_state=self.system_state,
             life_preserver=self.life_preserver,
         )
-        self.engine = Engine(self.services.registry, self.services, self.events, limits)
+        self.engine = Engine(
+            self.services.registry,
+            self.services,
+            self.events,
+            limits,
+            keep_token=lambda token: self.tokens.resolve(token) is not None,
+        )
         policy = self.accounts.policy
         policy.on_change(lambda change: self.engine.apply_policy(change, policy.scope))
         self.metrics = Metrics(self.engine, self.events, self.dispatcher)
@@ -122,10 +128,9 @@ class App:
 
     async def _listen_unix(self, path: Path) -> None:
         """Everybody may connect; who they are, the kernel says."""
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        _clear_socket(path)
         await self.unix.start(unix=True, path=os.fspath(path))
-        path.chmod(0o666)
+        os.chmod(path, 0o666)  # noqa: PTH101, S103  # everybody may connect, and Path.chmod is taken for blocking
 
     def _identify(self, session: Session, connection: Connection) -> None:
         uid = peer_uid(connection.transport.get_extra_info("socket"))
@@ -203,3 +208,9 @@ class App:
             "executor": "connected" if executor else "unreachable",
             "stopping": self.engine.draining,
         }
+
+
+def _clear_socket(path: Path) -> None:
+    """Make room for the socket: whatever an earlier server left there is dead, since we hold the state directory."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The server's own log: structlog on standard error, JSON for machines and one coloured line an event for a terminal."""
+"""The server's own log, on standard error: JSON for machines, one coloured line an event for a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def configure(options: Log) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # Libraries (websockets, uvicorn, asyncio) log through the standard library; what they say below a warning is noise here.
+    # Libraries (websockets, uvicorn, asyncio) log through the standard library; what they say below a warning is noise
+    # here.
     logging.basicConfig(
         stream=sys.stderr, level=max(level, logging.WARNING), force=True, format="%(name)s: %(message)s"
     )

@@ -1,4 +1,6 @@
-"""The figures of `/metrics`, read from the services when they are asked for, so that counting costs the hot path nothing."""
+"""The figures of `/metrics`, read from the services when they are asked for, so that counting costs the hot path
+nothing.
+"""
 
 from __future__ import annotations
 

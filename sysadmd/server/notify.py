@@ -1,4 +1,6 @@
-"""The readiness protocol of systemd (sd_notify(3)): a datagram to the socket that NOTIFY_SOCKET names. Nothing elsewhere."""
+"""The readiness protocol of systemd (sd_notify(3)): a datagram to the socket that NOTIFY_SOCKET names. Nothing
+elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.sslproto
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +17,7 @@ import structlog
 
 from sysadmd.config import Config
 from sysadmd.errors import SysadmdError
+from sysadmd.limits import Limits
 from sysadmd.server import logs
 from sysadmd.server.notify import notify
 from sysadmd.store.lock import StateLock
@@ -24,11 +28,13 @@ EXIT_USAGE = 2
 
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 2 with one line on standard error when it cannot start."""
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 2 with one line on standard error when it cannot
+    start.
+    """
     logs.configure(config.log)
     try:
         with StateLock(config.state_dir):
-            return anyio.run(_main, config, reload, backend_options=_loop_options())
+            return anyio.run(_main, config, reload, backend_options=_loop_options(config.limits))
     except (SysadmdError, OSError) as error:
         sys.stderr.write(f"sysadmd: {error}\n")
         return EXIT_USAGE
@@ -72,10 +78,14 @@ async def _signals(app: Any, stop: anyio.Event) -> None:
             notify("READY=1")
 
 
-def _loop_options() -> dict[str, Any]:
-    """uvloop where it is installed (the extra `fast`)."""
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: F401
+def _loop_options(limits: Limits) -> dict[str, Any]:
+    """uvloop where it is installed (the extra `fast`), unless SYSADMD_EVENT_LOOP says `asyncio`."""
+    if os.environ.get("SYSADMD_EVENT_LOOP") != "asyncio":
+        with contextlib.suppress(ImportError):
+            import uvloop  # noqa: F401
 
-        return {"use_uvloop": True}
+            return {"use_uvloop": True}
+    # asyncio gives each TLS connection a receive buffer of 256 KiB; a record of TLS has 16 (RFC 8446 §5.1). There is no
+    # public way to say so, only this attribute of the protocol's class.
+    asyncio.sslproto.SSLProtocol.max_size = limits.tls_buffer
     return {}

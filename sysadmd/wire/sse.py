@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML §9.2): the dialect of `GET /api/v1/events`.
 
-Each event is one block: `id` is the resume token `<epoch>:<seq>`, which a browser sends back as `Last-Event-ID`; `event` is the
-topic; `data` is one line of JSON with `args`, `seq`, `time` and `node`.
+Each event is one block: `id` is the resume token `<epoch>:<seq>`, which a browser sends back as `Last-Event-ID`;
+`event` is the topic; `data` is one line of JSON with `args`, `seq`, `time` and `node`.
 """
 
 from __future__ import annotations

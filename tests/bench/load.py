@@ -1,7 +1,7 @@
 """A load client that costs less than the servers it measures: WebSocket frames by hand on asyncio protocols.
 
-Masks are zero (RFC 6455 §5.3 asks for random ones against proxies; on loopback there are none), so one prebuilt request frame serves
-every connection. Each connection keeps `depth` requests under way and counts the replies.
+Masks are zero (RFC 6455 §5.3 asks for random ones against proxies; on loopback there are none), so one prebuilt
+request frame serves every connection. Each connection keeps `depth` requests under way and counts the replies.
 """
 
 from __future__ import annotations

@@ -88,8 +88,12 @@ class RunningServer:
     process: asyncio.subprocess.Process
     ports: dict[str, int] = field(default_factory=dict)
     tls: bool = False
-    log: list[str] = field(default_factory=list)
-    reader: asyncio.Task[None] | None = None
+    log_start: int = 0
+
+    @property
+    def log_file(self) -> Path:
+        """Standard error: a file, since the executor keeps it open after the server's end."""
+        return self.state_dir.with_name("server.log")
 
     @property
     def url(self) -> str:
@@ -114,39 +118,34 @@ class RunningServer:
             yield peer
 
     async def wait_ready(self) -> None:
-        ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.reader = asyncio.create_task(self._read_log(ready))
+        """Wait for the log line that names the addresses; `log` is where this run's lines begin."""
+        addresses = None
         async with asyncio.timeout(START_TIMEOUT):
-            addresses = await ready
+            while addresses is None:
+                addresses = next((line for line in self.log_lines() if line.get("event") == "ready"), None)
+                if addresses is None:
+                    assert self.process.returncode is None, "the server did not start:\n" + self.log_file.read_text()
+                    await asyncio.sleep(0.02)
         self.ports = {"listen": addresses["listen"][0][1]}
         if addresses["rest"]:
             self.ports["rest"] = addresses["rest"][0][1]
 
-    async def _read_log(self, ready: asyncio.Future[dict[str, Any]]) -> None:
-        assert self.process.stderr is not None
-        async for raw in self.process.stderr:
-            line = raw.decode(errors="replace").rstrip()
-            self.log.append(line)
-            if line.startswith("{") and not ready.done():
-                entry = json.loads(line)
-                if entry.get("event") == "ready":
-                    ready.set_result(entry)
-        if not ready.done():
-            ready.set_exception(AssertionError("the server did not start:\n" + "\n".join(self.log)))
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What this run of the server has logged; the executor's lines are not JSON and left out."""
+        lines = self.log_file.read_text(errors="replace")[self.log_start :].splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal the server and wait for its end."""
         if self.process.returncode is None:
             self.process.send_signal(number)
         async with asyncio.timeout(START_TIMEOUT):
-            code = await self.process.wait()
-        if self.reader is not None:
-            await self.reader
-        return code
+            return await self.process.wait()
 
     async def restart(self) -> None:
         """Start another server on the same state directory, after `end`."""
-        self.process = await _spawn(self.argv, self.env)
+        self.log_start = len(self.log_file.read_text(errors="replace"))
+        self.process = await _spawn(self.argv, self.env, self.log_file)
         self.ports = {}
         await self.wait_ready()
 
@@ -169,7 +168,7 @@ async def running_server(
     config_file.write_text(config)
     argv = [sys.executable, "-m", "sysadmd", "serve", "--config", str(config_file), "--state-dir", str(state_dir)]
     argv += ["--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0", *([] if tls else ["--no-tls"])]
-    server = RunningServer(state_dir, argv, env, await _spawn(argv, env), tls=tls)
+    server = RunningServer(state_dir, argv, env, await _spawn(argv, env, directory / "server.log"), tls=tls)
     try:
         await server.wait_ready()
         yield server
@@ -217,12 +216,13 @@ def executors_of(state_dir: Path) -> list[int]:
     return found
 
 
-async def _spawn(argv: list[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+async def _spawn(argv: list[str], env: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
+    with log.open("ab") as stderr:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )

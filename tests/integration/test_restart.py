@@ -1,4 +1,6 @@
-"""A server that is stopped or killed in the middle of a chain loses nothing: the executor goes on, the next server adopts."""
+"""A server that is stopped or killed in the middle of a chain loses nothing: the executor goes on, the next server
+adopts.
+"""
 
 from __future__ import annotations
 

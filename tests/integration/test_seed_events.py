@@ -17,7 +17,7 @@ ISO_8601 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)?")
 def lifepreserver_config(directory: Path) -> str:
     log = directory / "lpreserver.log"
     log.touch()
-    return f'[lifepreserver]\nlogs = ["{log}"]\ninterval = 0.05\n'
+    return f'[lifepreserver]\nlogs = ["{log}"]\ninterval = 0.1\n'
 
 
 def zpool_config(directory: Path, health: str = "ONLINE", capacity: str = "12%") -> str:
@@ -33,7 +33,7 @@ def zpool_config(directory: Path, health: str = "ONLINE", capacity: str = "12%")
 
 FAKE_ZPOOL = """#!/usr/bin/env python3
 import sys
-NAMES = {"alloc": "allocated", "frag": "fragmentation", "expandsz": "expandsize", "dedup": "dedupratio", "cap": "capacity"}
+NAMES = {"alloc": "allocated", "frag": "fragmentation", "expandsz": "expandsize", "dedup": "dedupratio"}
 order = "@COLUMNS@".split(",")
 wanted = [a for i, a in enumerate(sys.argv) if sys.argv[i - 1] == "-o"]
 names = [NAMES.get(n, n) for n in (wanted[0].split(",") if wanted else order)]
@@ -45,7 +45,8 @@ for line in open("@TABLE@"):
 
 def process(state: str, process_id: str) -> Any:
     def wanted(event: dict[str, Any]) -> bool:
-        return bool(event["args"]["state"] == state and event["args"]["process_id"] == process_id)
+        args = event["args"]
+        return args.get("state") == state and args.get("process_id") == process_id
 
     return wanted
 
@@ -63,7 +64,7 @@ async def test_unsubscribe_repeats_the_request_with_another_name(tmp_path: Path)
         await peer.reply("sampleID")
         await peer.send({**SUBSCRIBE, "name": "unsubscribe", "id": "other", "args": ["dispatcher"]})
         assert (await peer.reply("other"))["name"] == "response"
-        await peer.call("rpc", "dispatcher", {"action": "exec", "command": "true"})
+        await peer.call("rpc", "dispatcher", {"action": "exec", "commands": "true"})
         assert await peer.call("rpc", "identify")
         assert peer.events == []
 

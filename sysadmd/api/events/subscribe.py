@@ -49,5 +49,6 @@ def _subscribe_extended(call: Call, services: Services) -> dict[str, Any]:
         since=(since["epoch"], since["seq"]) if since else None,
         replay_last=args.get("snapshot", False),
     )
-    subscription = call.session.subscriptions.add_extended(spec)
+    snapshot = services.dispatcher.snapshot() if args.get("snapshot") and "dispatcher" in spec.topics else ()
+    subscription = call.session.subscriptions.add_extended(spec, snapshot)
     return {"subscribe": sorted(spec.topics), "subscription": subscription, "epoch": events.epoch, "seq": events.head}

@@ -34,6 +34,7 @@ def auth_clear(call: Call, services: Services) -> dict[str, Any]:
     """Log out: the token is revoked, subscriptions end."""
     if call.session.token is not None:
         services.tokens.revoke(call.session.token)
+        call.session.engine.end_token(call.session.token, call.session)
     call.session.logout()
     return {}
 

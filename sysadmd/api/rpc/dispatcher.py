@@ -17,10 +17,7 @@ async def run(call: Call, services: Services) -> dict[str, Any]:
 @method("rpc/dispatcher/exec")
 async def execute(call: Call, services: Services) -> dict[str, Any]:
     """Run one process to its end and return its log; withdrawing the call kills it."""
-    command = call.args["command"]
-    commands = [command] if isinstance(command, str) else command
-    process = {**{key: value for key, value in call.args.items() if key != "command"}, "commands": commands}
-    return await services.dispatcher.execute(process, owner=call.caller.account)
+    return await services.dispatcher.execute(call.args, owner=call.caller.account)
 
 
 @method("rpc/dispatcher/list")
