@@ -50,7 +50,7 @@ class Node:
 
     async def messages_reach(self, number: int) -> list[str]:
         with anyio.fail_after(10):
-            while len(self.stored()) < number:  # noqa: ASYNC110  # the source has no event to wait for
+            while len(self.stored()) < number:  # the source has no event to wait for
                 await anyio.sleep(0.01)
         return self.messages()
 

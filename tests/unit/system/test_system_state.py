@@ -309,7 +309,7 @@ async def test_run_looks_again_and_again() -> None:
     async with anyio.create_task_group() as group:
         await group.start(machine.state.run)
         with anyio.fail_after(5):
-            while machine.asked < 3:  # noqa: ASYNC110  # the loop under test has no event to wait for
+            while machine.asked < 3:  # the loop under test has no event to wait for
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()
     assert len(machine.drafts) == 1

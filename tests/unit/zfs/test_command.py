@@ -23,14 +23,14 @@ def alive(pid: int) -> bool:
 
 async def pid_in(path: Path) -> int:
     with anyio.fail_after(10):
-        while not (path.exists() and path.read_text().endswith("\n")):  # noqa: ASYNC110  # another process writes it
+        while not (path.exists() and path.read_text().endswith("\n")):  # another process writes it
             await anyio.sleep(0.01)
     return int(path.read_text())
 
 
 async def gone(pid: int) -> None:
     with anyio.fail_after(10):
-        while alive(pid):  # noqa: ASYNC110  # a process cannot set our event
+        while alive(pid):  # a process cannot set our event
             await anyio.sleep(0.01)
 
 
