@@ -94,22 +94,28 @@ class App:
     async def run(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; `ready` is called once every listener takes connections."""
         try:
-            async with anyio.create_task_group() as tasks:
-                await tasks.start(self.events.run)
-                await tasks.start(self.engine.run)
-                await tasks.start(self.dispatcher.run)
-                tasks.start_soon(self.system_state.run)
-                tasks.start_soon(self.life_preserver.run)
-                tasks.start_soon(self.tokens.run)
-                tasks.start_soon(self._renew_certificate)
-                await self._listen(tasks)
-                ready()
-                await stop.wait()
-                await self._stop_listening()
-                await self.dispatcher.close()
-                tasks.cancel_scope.cancel()
+            async with anyio.create_task_group() as log_task:
+                await log_task.start(self.events.run)
+                await self._run_services(stop, ready)
+                # Last of all: what the others wrote while they ended is in it.
+                log_task.cancel_scope.cancel()
         finally:
             self.store.close()
+
+    async def _run_services(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self.engine.run)
+            await tasks.start(self.dispatcher.run)
+            tasks.start_soon(self.system_state.run)
+            tasks.start_soon(self.life_preserver.run)
+            tasks.start_soon(self.tokens.run)
+            tasks.start_soon(self._renew_certificate)
+            await self._listen(tasks)
+            ready()
+            await stop.wait()
+            await self._stop_listening()
+            await self.dispatcher.close()
+            tasks.cancel_scope.cancel()
 
     # Listeners
 
