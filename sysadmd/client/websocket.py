@@ -52,7 +52,7 @@ class WebSocketTransport:
         except TimeoutError as error:
             raise ConnectFailed(f"{where}: no answer within {timeout:g} s") from error
         except OSError as error:
-            raise ConnectFailed(f"{where}: {_os_reason(error)}") from error
+            raise ConnectFailed(f"{where}: {self._os_reason(error)}") from error
         except InvalidStatus as error:
             status = error.response.status_code
             raise ConnectFailed(f"{where}: the server refused the connection with HTTP status {status}") from error
@@ -121,9 +121,11 @@ class WebSocketTransport:
         reason = f": {received.reason}" if received.reason else ""
         return f"{self.address}: the server closed the connection ({received.code}{reason})"
 
-
-def _os_reason(error: OSError) -> str:
-    # asyncio joins the failures of several addresses into one error without an errno.
-    if isinstance(error, FileNotFoundError):
-        return "no server (the socket does not exist)"
-    return error.strerror or str(error)
+    def _os_reason(self, error: OSError) -> str:
+        if isinstance(error, FileNotFoundError):
+            return "no server (the socket does not exist)"
+        # A connection that ends inside the TLS handshake, and the failures of several addresses that asyncio joined
+        # into one, have no errno and so no strerror.
+        if isinstance(error, ConnectionError) and self.address.encrypted and not error.errno:
+            return "the connection ended during the TLS handshake; is this a TLS port?"
+        return error.strerror or str(error)
