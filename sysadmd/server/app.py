@@ -107,7 +107,7 @@ class App:
             await tasks.start(self.engine.run)
             await tasks.start(self.dispatcher.run)
             tasks.start_soon(self.system_state.run)
-            tasks.start_soon(self.life_preserver.run)
+            await tasks.start(self.life_preserver.run)
             tasks.start_soon(self.tokens.run)
             tasks.start_soon(self._renew_certificate)
             await self._listen(tasks)
