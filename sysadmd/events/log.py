@@ -60,8 +60,8 @@ PENDING_ENTRIES = 16_384
 """Entries of the FIFO: a second of the busiest machine while the disk is stuck."""
 PENDING_BYTES = 32 * 1024 * 1024
 """Bytes of the drafts in the FIFO."""
-BATCH_ENTRIES = 2_048
-"""Entries of one transaction, so that a reader waits for at most so many inserts."""
+BATCH_ENTRIES = 512
+"""Entries of one transaction: a commit is a small part of its time already, and a turn of the loop delivers it all."""
 
 
 class EventLog:

@@ -77,6 +77,8 @@ class Writer:
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store, self._clock = store, clock
+        self._owed = 0
+        """Lost records that no gap has told of yet, because no number was left for it."""
         self._batches: queue.SimpleQueue[tuple[Batch, Callable[[Batch], None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sysadmd-writer", daemon=True)
 
@@ -105,6 +107,7 @@ class Writer:
         try:
             with self._store.transaction() as connection:
                 self._apply(connection, batch)
+            self._owed = 0
         except Exception as error:
             logger.exception("a batch of %d entries was not written", len(batch.entries))
             batch.reserved = reserved
@@ -113,6 +116,8 @@ class Writer:
     def _apply(self, connection: Connection, batch: Batch) -> None:
         rows: list[tuple[Any, ...]] = []
         savepoints = connection.connection.cursor()
+        if self._owed:
+            _drop(batch, self._owed, self._clock())
         for entry in batch.entries:
             if isinstance(entry, Posted):
                 self._number(batch, entry, rows)
@@ -135,9 +140,13 @@ class Writer:
             rows.append((record.seq, record.time, record.topic, record.permission, json.decode()))
 
     def _fail(self, batch: Batch, error: Exception) -> None:
-        """Volatile records go out, under new seqs, since a commit that failed may have left its own behind."""
+        """Volatile records go out, under new seqs, since a commit that failed may have left its own behind.
+
+        They have numbers as long as the last reservation lasts. After that they are lost, and the gap that tells so
+        waits for the next reservation: a number that is not reserved could be given again after a crash.
+        """
         batch.records.clear()
-        lost = 0
+        lost = self._owed
         for entry in batch.entries:
             if isinstance(entry, Change):
                 entry.error = entry.error or error
@@ -148,7 +157,8 @@ class Writer:
             else:
                 batch.records.append(number(entry, batch.next, self._clock()))
                 batch.next += 1
-        if lost:
+        self._owed = 0 if batch.next + lost <= batch.reserved + 1 else lost
+        if lost and not self._owed:
             _drop(batch, lost, self._clock())
 
 

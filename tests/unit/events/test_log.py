@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, func, insert, select
 from sysadmd.errors import Conflict, Unavailable
 from sysadmd.events import Draft, EventLog
 from sysadmd.events import log as log_module
+from sysadmd.events import writer as writer_module
 from sysadmd.events.writer import BLOCK
 from sysadmd.limits import Limits
 from sysadmd.store import Store, tables
@@ -284,3 +286,27 @@ async def test_a_change_is_not_written_when_the_drain_is_over(tmp_path: Path) ->
     release.set()
     await asyncio.sleep(0.05)
     store.close()
+
+
+async def test_without_a_reservation_no_number_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "BLOCK", 8)
+    monkeypatch.setattr(writer_module, "BLOCK", 8)
+    async with running_log(tmp_path / "a.db") as log:
+        log.subscribe(spec(), sink := TestSink())
+        other = Store.open(tmp_path / "a.db")
+        other.write_now(lambda c: c.exec_driver_sql("ALTER TABLE meta RENAME TO hidden"))
+        for n in range(1, 21):
+            log.publish(volatile(n))
+            with suppress(Unavailable):
+                await settle(log)
+        before = len(sink.seen)
+        assert 0 < before < 20
+        assert max(m["seq"] for m in sink.seen) <= 8
+        other.write_now(lambda c: c.exec_driver_sql("ALTER TABLE hidden RENAME TO meta"))
+        other.close()
+        log.publish(durable(21))
+        await settle(log)
+        (gap, first, last, cause), number = sink.numbers[before:]
+        assert (gap, last - first + 1, cause, number) == ("gap", 20 - before, "overflow", 21)
+        seqs = [m["seq"] for m in sink.seen]
+        assert seqs == sorted(set(seqs))
