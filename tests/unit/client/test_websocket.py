@@ -235,7 +235,7 @@ async def test_an_unread_connection_holds_its_server_back() -> None:
     async with serve(flood, "127.0.0.1", 0, write_limit=1000) as server:
         async with opened(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"):
             before = -1
-            while sent != before:  # noqa: ASYNC110 - a standstill is what is waited for
+            while sent != before:
                 before = sent
                 await asyncio.sleep(0.2)
         # The read-ahead of the client, and the socket buffers of both sides (tcp(7): up to 6 + 4 MiB).

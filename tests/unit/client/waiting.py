@@ -9,5 +9,5 @@ from collections.abc import Callable
 async def until(condition: Callable[[], bool]) -> None:
     """Let the other tasks run until the condition holds, at most five seconds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
+        while not condition():
             await asyncio.sleep(0.001)
