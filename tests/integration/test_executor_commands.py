@@ -235,7 +235,7 @@ async def test_a_thousand_quick_commands_each_end_once(tmp_path: Path) -> None:
         assert sorted(ids, key=int) == [str(number) for number in range(1000)]
         listing = await server.listing()
         assert (listing.running, listing.exits) == ([], [])
-        assert not LINUX or rig.descriptors() == before
+        assert not LINUX or rig.descriptors() <= before
 
 
 async def test_the_log_has_the_program_and_none_of_its_arguments(tmp_path: Path) -> None:

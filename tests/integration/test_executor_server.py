@@ -168,12 +168,11 @@ async def test_a_start_without_its_descriptor_ends_the_connection(tmp_path: Path
 async def test_descriptors_that_nobody_asked_for_are_closed(tmp_path: Path) -> None:
     async with executor(tmp_path) as rig:
         before = rig.descriptors()
-        null = Path(os.devnull).open("rb")
-        with connect(socket_path(rig.state)) as stranger, null, contextlib.suppress(BrokenPipeError):
+        with connect(socket_path(rig.state)) as stranger, contextlib.suppress(BrokenPipeError):
             for _ in range(100):
-                socket.send_fds(stranger, [b"\x00"], [null.fileno()] * 200)
+                socket.send_fds(stranger, [b"\x00"], [stranger.fileno()] * 200)
                 await asyncio.sleep(0.02)
-        await until(lambda: rig.descriptors() == before, "the executor to close what it was sent")
+        await until(lambda: rig.descriptors() <= before, "the executor to close what it was sent")
 
 
 @needs_proc
@@ -185,7 +184,7 @@ async def test_no_descriptor_leaks_over_many_connections_and_failures(tmp_path: 
                 await server.run("true")
                 await server.run("no-such-program")
                 server.start("sleep", "0.01")  # its descriptor may be on the way when the connection ends
-        await until(lambda: rig.descriptors() == before, "the descriptors to be as many as before")
+        await until(lambda: rig.descriptors() <= before, "the descriptors to be as many as before")
 
 
 async def test_connections_that_say_nothing_are_bounded(tmp_path: Path) -> None:
