@@ -1,10 +1,10 @@
 """JSON text in and out, by msgspec.
 
 Depth. A frame nested too deeply is refused before anything is built of it. Counting brackets settles most frames: fewer
-opening brackets than the limit cannot nest deeper. For the others the text is reduced to its brackets outside of strings
-and these to steps of +1 and -1, whose running sum is the depth: a MiB of brackets takes 30 ms and every other text less,
-where a loop over the characters in Python would take a tenth of a second. (Parsing it would be quicker, but the parser's
-own guard sits at a thousand levels, and whatever handles the value later recurses too.)
+opening brackets than the limit cannot nest deeper. For the others the text is reduced to its brackets outside of
+strings, and these to steps of +1 and -1, whose running sum is the depth: a MiB of brackets takes 30 ms and every other
+text less, where a loop over the characters in Python would take a tenth of a second. (The parser's own guard is no
+substitute: it sits at a thousand levels, and whatever handles the value later recurses too.)
 
 What is accepted: of a repeated key the last value counts; integers of up to 4,300 digits are exact. A number that no
 double can hold, NaN, and a lone surrogate are refused.
