@@ -80,9 +80,13 @@ def _body(method: Method) -> dict[str, Any]:
     schema = inlined(method.args)
     if method.action is None:
         return schema
-    properties = {"action": {"const": method.action}, **schema.get("properties", {})}
-    required = ["action", *schema.get("required", ())]
-    return {**schema, "title": method.title, "type": "object", "properties": properties, "required": required}
+    schema["title"] = method.title
+    schema["properties"] = {"action": {"const": method.action}, **schema.get("properties", {})}
+    schema["required"] = ["action", *schema.get("required", ())]
+    for bound in ("minProperties", "maxProperties"):
+        if bound in schema:
+            schema[bound] += 1
+    return schema
 
 
 def _with_action(method: Method, args: Any) -> Any:
