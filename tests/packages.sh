@@ -14,7 +14,7 @@ loud() {
 # package:program, the program being what tells that the package is there
 case "${1:-}" in
     venv) wanted="python3-venv:" ;;
-    system) wanted="zfs-fuse:zfs-fuse" ;;
+    system) wanted="zfs-fuse:zfs-fuse curl:curl" ;;
     *) echo "usage: $0 venv|system" >&2; exit 2 ;;
 esac
 

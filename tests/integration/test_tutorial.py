@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ TUTORIAL = Path(__file__).resolve().parent.parent.parent / "docs" / "tutorial.md
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; the tutorial shows it")
 async def test_every_block_of_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     try:
         with session(tmp_path, os.environ) as page:
