@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest, NotFound, SysadmdError
@@ -15,12 +16,29 @@ from sysadmd.schema import Method, Validator
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One callable method: its schema, its compiled validator and its handler."""
+    """One callable method: its schema, its compiled validator and its handler.
+
+    `parameters` are the names of its arguments in the order of the schema, where they are an object.
+    """
 
     method: Method
     validator: Validator
     handler: Handler
     is_async: bool
+    parameters: tuple[str, ...]
+
+    def named(self, args: list[Any]) -> Any:
+        """Positional parameters (JSON-RPC 2.0 §4.2) as the object that the method takes."""
+        if not self.parameters:
+            return args
+        if len(args) > len(self.parameters):
+            known = ", ".join(self.parameters)
+            raise BadRequest(
+                f"args: {len(args)} positional parameters, {self.method.key} has {len(self.parameters)}: {known}",
+                path="args",
+                rule="maxItems",
+            )
+        return dict(zip(self.parameters, args, strict=False))
 
 
 class Registry:
@@ -38,7 +56,8 @@ class Registry:
         self._entries: dict[tuple[str, str], dict[str | None, Entry]] = {}
         for key, declared in self.methods.items():
             handler = by_key[key]
-            entry = Entry(declared, Validator(declared.args), handler, inspect.iscoroutinefunction(handler))
+            is_async = inspect.iscoroutinefunction(handler)
+            entry = Entry(declared, Validator(declared.args), handler, is_async, _parameters(declared))
             self._entries.setdefault((declared.namespace, declared.name), {})[declared.action] = entry
 
     def find(self, namespace: str, name: str, action: str | None) -> Entry:
@@ -79,6 +98,11 @@ class Registry:
 def handlers_of(modules: Iterable[ModuleType]) -> list[Handler]:
     """The marked handlers that these modules define."""
     return [f for module in modules for f in vars(module).values() if hasattr(f, "__method__")]
+
+
+def _parameters(declared: Method) -> tuple[str, ...]:
+    args = declared.args
+    return tuple(args.get("properties", ())) if isinstance(args, dict) and args.get("type") == "object" else ()
 
 
 def _same_keys(schemas: set[str], handlers: set[str]) -> None:

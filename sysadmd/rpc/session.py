@@ -33,7 +33,8 @@ from sysadmd.events.subscription import Sink
 from sysadmd.rpc.call import Call
 from sysadmd.rpc.registry import Entry
 from sysadmd.rpc.subscriptions import Subscriptions
-from sysadmd.wire import decode, jsonrpc
+from sysadmd.wire import JSONRPC, decode
+from sysadmd.wire.jsonrpc import join_batch
 from sysadmd.wire.messages import Dialect, Request
 
 if TYPE_CHECKING:
@@ -228,8 +229,11 @@ class Session:
         method = entry.method
         if scope is not None and not public and not scope.may_call(method.key, method.access):
             raise Forbidden(f"{scope.account} may not call {method.key}")
-        entry.validator.check(request.args)
-        return entry, Call(request.args, scope, self, dialect)
+        args = request.args
+        if dialect is JSONRPC and type(args) is list:
+            args = entry.named(args)
+        entry.validator.check(args)
+        return entry, Call(args, scope, self, dialect)
 
     def _start(self, pending: Pending) -> None:
         request = pending.request
@@ -300,4 +304,4 @@ class _Batch:
         if payload:
             self._answers.append(payload)
         if not self._missing and self._answers:
-            self._send(jsonrpc.join_batch(self._answers))
+            self._send(join_batch(self._answers))

@@ -29,7 +29,7 @@ def _method(method: Method) -> dict[str, Any]:
         "summary": method.title,
         "description": method.description,
         "tags": [{"name": f"{method.namespace}/{method.name}"}],
-        "paramStructure": "by-name",
+        "paramStructure": "either",
         "params": _params(method),
         "result": {"name": "result", "schema": inlined(method.returns)},
         "errors": [{"code": case.code, "message": case.when} for case in method.errors],

@@ -17,7 +17,7 @@ def subscribe(call: Call, services: Services) -> dict[str, Any]:
     """Listen to topics, in the seed's form (a topic, a list) or the extended one (an object)."""
     services.life_preserver.poke()
     if isinstance(call.args, dict):
-        return _subscribe_extended(call, services)
+        return _subscribe_extended(call, services) if call.args["topics"] else {}
     names = [call.args] if isinstance(call.args, str) else call.args
     call.session.subscriptions.add(call.caller, call.dialect, [canonical_topic(name) for name in names])
     return {"subscribe": names[-1]} if names else {}
@@ -27,6 +27,8 @@ def subscribe(call: Call, services: Services) -> dict[str, Any]:
 def unsubscribe(call: Call, services: Services) -> dict[str, Any]:
     """Stop listening, in the form that subscribed."""
     if isinstance(call.args, dict):
+        if "subscription" not in call.args:
+            return {}
         subscription = call.args["subscription"]
         if not call.session.subscriptions.remove_extended(subscription):
             raise NotFound(f"args.subscription: there is no subscription {subscription!r}", path="args.subscription")
