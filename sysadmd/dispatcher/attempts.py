@@ -162,13 +162,12 @@ class Attempts:
         """They go on without us; nothing is leased until the link is up again."""
 
     def _send(self, job: Job, attempt: Attempt, output: int) -> None:
+        self._unsent.discard(attempt.id)
         try:
-            sent = self._link.start(self.launcher.frame(job, attempt), output)
+            if not self._link.start(self.launcher.frame(job, attempt), output):
+                self._unsent.add(attempt.id)
         except ExecutorError as error:
             self._end(attempt, End(outcome="spawn_failed", message=str(error)))
-            return
-        if sent:
-            self._unsent.discard(attempt.id)
 
     def _end(self, attempt: Attempt, end: End) -> None:
         """An end that we found ourselves."""

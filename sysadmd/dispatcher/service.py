@@ -192,7 +192,7 @@ class Dispatcher:
             await stored
             job = await final
         except asyncio.CancelledError:
-            if not final.done():
+            if process_id in self._scheduler.names:
                 self._scheduler.kill([process_id], owner).cancel()
             raise
         texts = await anyio.to_thread.run_sync(self._scheduler.reporter.texts, job)
@@ -361,7 +361,9 @@ class Dispatcher:
 
 
 def _executor_link(state_dir: Path, node: str, *, launch: bool) -> ExecutorLink:
-    start = (lambda: spawn_detached(state_dir)) if launch else None
+    # A log of its own: on the server's standard error it would keep pipes open after the server's end.
+    log = state_dir / "executor.log"
+    start = (lambda: spawn_detached(state_dir, log_file=log)) if launch else None
     return ExecutorLink(state_dir, server=f"{node} {os.getpid()}", launch=start)
 
 
