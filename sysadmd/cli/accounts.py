@@ -83,7 +83,7 @@ class StoredAccounts:
         """Read them."""
         from sysadmd.auth.account_table import list_accounts
 
-        return [{"name": row["name"], "roles": row["roles"]} for row in self._store.read_now(list_accounts)]
+        return self._store.read_now(list_accounts)
 
     def add(self, name: str, password: str, roles: Sequence[str]) -> None:
         """Insert one."""

@@ -8,11 +8,13 @@ private key and is as trustworthy as the place where it was kept.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -96,8 +98,10 @@ def unpack(archive: Path, into: Path, report: Any) -> Manifest:
                 _copy_verified(archive, entry, source, into / entry.name)
                 done += entry.size
                 report("unpack", done, total)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise StateError(f"{archive}: no complete backup: {error}") from error
+    except OSError as error:
+        raise StateError(f"{error.filename or archive}: {error.strerror or error}") from error
     if missing:
         raise StateError(f"{archive}: {', '.join(missing)} is missing")
     return manifest

@@ -13,7 +13,7 @@ def seconds(text: str) -> float:
 
     given = text.strip()
     try:
-        value = float(given) if given.replace(".", "", 1).isdigit() else duration(given)
+        value = float(given) if given.isascii() and given.replace(".", "", 1).isdigit() else duration(given)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
