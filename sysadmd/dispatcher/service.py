@@ -17,6 +17,7 @@ where it ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +37,7 @@ from sysadmd.dispatcher.link import ExecutorLink, Link
 from sysadmd.dispatcher.output import DiskUse, OutputFiles, disk_use
 from sysadmd.dispatcher.scheduler import Scheduler
 from sysadmd.dispatcher.text import page
-from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests
+from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.events.record import Draft
 from sysadmd.executor.launch import spawn_detached
@@ -193,7 +194,8 @@ class Dispatcher:
             job = await final
         except asyncio.CancelledError:
             if process_id in self._scheduler.names:
-                self._scheduler.kill([process_id], owner).cancel()
+                with contextlib.suppress(Unavailable):
+                    self._scheduler.kill([process_id], owner).cancel()
             raise
         texts = await anyio.to_thread.run_sync(self._scheduler.reporter.texts, job)
         return log_object(job, texts)

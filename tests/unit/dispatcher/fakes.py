@@ -65,8 +65,9 @@ class FakeExecutor:
         if self.refuse is not None:
             os.close(descriptor)
             assert self.handler is not None
-            self.handler.refused(ErrorFrame(code=self.refuse, message="refused", attempt=frame.attempt))  # type:
-            ignore[arg-type] return True
+            code: Any = self.refuse
+            self.handler.refused(ErrorFrame(code=code, message="refused", attempt=frame.attempt))
+            return True
         self.running[frame.attempt] = frame
         self.outputs[frame.attempt] = descriptor
         return True

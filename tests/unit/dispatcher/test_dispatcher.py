@@ -449,7 +449,7 @@ async def test_a_pid_is_stored_when_the_process_outlives_a_look(tmp_path: Path) 
 
         def stored() -> bool:
             found[:] = b.events._store.read_now(table.load_live)
-            return found[0].live_attempt.pid == 77
+            return bool(found[0].live_attempt.pid == 77)
 
         await b.until(stored)
         assert found[0].steps[0].state == "running"

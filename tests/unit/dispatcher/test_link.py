@@ -1,0 +1,178 @@
+"""The link against sockets that play an executor."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from sysadmd.dispatcher import link as link_module
+from sysadmd.dispatcher.link import ExecutorLink
+from sysadmd.errors import ExecutorError
+from sysadmd.executor import protocol
+from sysadmd.executor.protocol import Channel, ExecutorHello, Exit, Listing, Start
+
+
+class Recorder:
+    """A handler that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def connected(self, instance: str, listing: Listing) -> None:
+        self.told.append(("connected", instance))
+
+    def started(self, frame: Any) -> None:
+        self.told.append(("started", frame))
+
+    def exited(self, frame: Any) -> None:
+        self.told.append(("exited", frame.attempt))
+
+    def refused(self, frame: Any) -> None:
+        self.told.append(("refused", frame))
+
+    def disconnected(self) -> None:
+        self.told.append(("disconnected", None))
+
+
+class FakeServer:
+    """Listens where an executor would; every connection becomes a channel of the executor's side."""
+
+    def __init__(self, state: Path) -> None:
+        self.sock = protocol.listen(protocol.socket_path(state))
+        self.channels: list[Channel] = []
+        self.frames: list[Any] = []
+        asyncio.get_running_loop().add_reader(self.sock, self._accept)
+
+    def _accept(self) -> None:
+        sock, _ = self.sock.accept()
+        self.channels.append(Channel(sock, "executor", on_frame=self._frame, on_close=lambda _: None))
+
+    def _frame(self, frame: Any, descriptor: int | None) -> None:
+        self.frames.append(frame)
+
+    def hello(self, proto: int = protocol.PROTOCOL, instance: str = "i1") -> None:
+        self.channels[-1].send(ExecutorHello(proto=proto, instance=instance, boot_id="b", pid=1))
+
+    def listing(self) -> None:
+        self.channels[-1].send(Listing(running=[], exits=[]))
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.sock)
+        self.sock.close()
+        for channel in self.channels:
+            channel.close()
+
+
+@asynccontextmanager
+async def linked(state: Path, **options: Any) -> AsyncIterator[tuple[ExecutorLink, Recorder]]:
+    recorder = Recorder()
+    link = ExecutorLink(state, **options)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(link.run, recorder)
+        yield link, recorder
+        tasks.cancel_scope.cancel()
+
+
+async def until(condition: Any) -> None:
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.sleep(0.002)
+
+
+async def test_the_link_is_up_when_the_listing_has_come(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, recorder):
+        await until(lambda: len(server.frames) == 2)
+        assert [type(frame).__name__ for frame in server.frames] == ["ServerHello", "List"]
+        server.hello()
+        server.channels[-1].send(Exit(attempt="a", lease="l", outcome="ok", exit_code=0))
+        await until(lambda: recorder.told == [("exited", "a")])
+        assert link.instance is None
+        server.listing()
+        await until(lambda: link.instance == "i1")
+        assert recorder.told[-1] == ("connected", "i1")
+    server.close()
+
+
+async def test_a_broken_link_is_made_again(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, recorder):
+        for instance in ("i1", "i2"):
+            count = len(server.channels)
+            await until(lambda count=count: server.frames and len(server.channels) >= max(count, 1))
+            server.hello(instance=instance)
+            server.listing()
+            await until(lambda instance=instance: link.instance == instance)
+            server.frames.clear()
+            server.channels[-1].close()
+            await until(lambda: link.instance is None)
+            await until(lambda: server.frames)
+        assert [told for told, _ in recorder.told] == ["connected", "disconnected", "connected", "disconnected"]
+    server.close()
+
+
+@pytest.mark.parametrize("first", ["another protocol", "listing before hello"])
+async def test_an_executor_that_breaks_the_protocol_is_left(tmp_path: Path, first: str) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, recorder):
+        await until(lambda: len(server.frames) >= 2)
+        if first == "another protocol":
+            server.hello(proto=99)
+        server.listing()
+        await until(lambda: recorder.told)
+        assert recorder.told[0] == ("disconnected", None)
+        assert link.instance is None
+    server.close()
+
+
+async def test_silence_after_the_connection_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "HANDSHAKE", 0.05)
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path):
+        await until(lambda: len(server.channels) >= 2)
+    server.close()
+
+
+async def test_nothing_is_sent_and_no_descriptor_leaks_while_the_link_is_down(tmp_path: Path) -> None:
+    link = ExecutorLink(tmp_path)
+    ours, theirs = socket.socketpair()
+    assert not link.start(Start(attempt="a", lease="l", argv=["x"]), ours.detach())
+    assert theirs.recv(1) == b""
+    theirs.close()
+    assert not link.signal("a", "kill")
+    link.acknowledge(["a"])
+
+
+async def test_an_executor_is_launched_where_none_answers_but_not_again_and_again(tmp_path: Path) -> None:
+    launches: list[int] = []
+
+    def launch() -> None:
+        launches.append(1)
+        raise ExecutorError("no")
+
+    async with linked(tmp_path, launch=launch):
+        await anyio.sleep(0.3)
+    assert launches == [1]
+
+
+async def test_a_frame_that_is_too_large_is_the_callers_error(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, _):
+        await until(lambda: len(server.frames) == 2)
+        server.hello()
+        server.listing()
+        await until(lambda: link.instance)
+        ours, theirs = socket.socketpair()
+        with pytest.raises(ExecutorError, match="above the limit"):
+            link.start(Start(attempt="a", lease="l", argv=["x" * protocol.FRAME_LIMIT]), ours.detach())
+        assert theirs.recv(1) == b""
+        theirs.close()
+        assert link.instance == "i1"
+    server.close()
