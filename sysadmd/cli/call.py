@@ -30,12 +30,14 @@ def call(method: str, args_json: str, timeout: float | None, connection: Connect
     from sysadmd.client.channel import split_method
 
     try:
-        split_method(method)
+        action = split_method(method)[2]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     # The password is the first line of standard input, the arguments may be the rest: that order is fixed here.
     client = connection.client()
     args = parse_args(sys.stdin.read() if args_json == "-" else args_json)
+    if action is not None and not isinstance(args, dict):
+        raise click.UsageError(f"ARGS_JSON of {method} is not an object")
 
     async def once() -> Any:
         async with client:

@@ -104,7 +104,7 @@ class EventStream(AsyncIterator[Event]):
         self._request_id: str | None = None
         self._early: deque[Event] = deque()
         self.last = interest.since
-        """(epoch, seq) of the last event that was given out: the `since` of a later stream."""
+        """(epoch, seq) up to which everything was given out: the `since` of a later stream."""
         self.reconnects = 0
 
     async def open(self) -> None:
@@ -134,8 +134,7 @@ class EventStream(AsyncIterator[Event]):
                     raise
                 await self._resume()
                 continue
-            if event.epoch:
-                self.last = (event.epoch, event.seq)
+            self._seen(event)
             return event
         raise StopAsyncIteration
 
@@ -202,6 +201,11 @@ class EventStream(AsyncIterator[Event]):
             self._request_id = None
             self._start_from(result_of(message))
         return None
+
+    def _seen(self, event: Event) -> None:
+        """Advance the resume token; the last event of a topic that a snapshot repeats may be older than it."""
+        if event.epoch and not (self.last and self.last[0] == event.epoch and self.last[1] >= event.seq):
+            self.last = (event.epoch, event.seq)
 
     def _start_from(self, consent: Any) -> None:
         """Until the first event, the server's own position is where to resume."""

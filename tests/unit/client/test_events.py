@@ -149,6 +149,19 @@ async def test_reconnecting_goes_on_while_the_server_is_away() -> None:
     await client.aclose()
 
 
+async def test_an_old_event_of_a_snapshot_does_not_turn_the_resume_token_back() -> None:
+    server = subscribing_server()
+    client, stream = stream_of(server, snapshot=True)
+    async with stream:
+        server.emit("life_preserver", data("old"), 3, epoch="e1")
+        await anext(stream)
+        assert stream.last == ("e1", 10)
+        server.emit("life_preserver", data("restored"), 1, epoch="e2")
+        await anext(stream)
+        assert stream.last == ("e2", 1)
+    await client.aclose()
+
+
 async def test_a_refusal_after_reconnecting_is_final() -> None:
     server = subscribing_server()
     client, stream = stream_of(server)
