@@ -31,36 +31,29 @@ from sqlalchemy import Connection
 from sysadmd.config import Config
 from sysadmd.dispatcher import payloads
 from sysadmd.dispatcher.details import log_object, seed_state
+from sysadmd.dispatcher.intake import Intake, Process
 from sysadmd.dispatcher.lanes import Lanes
-from sysadmd.dispatcher.launcher import Launcher, known_user
+from sysadmd.dispatcher.launcher import Launcher
 from sysadmd.dispatcher.link import ExecutorLink, Link
 from sysadmd.dispatcher.output import DiskUse, OutputFiles, disk_use
 from sysadmd.dispatcher.scheduler import Scheduler
 from sysadmd.dispatcher.text import page
-from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
+from sysadmd.errors import BadRequest, Forbidden, NotFound, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.events.record import Draft
 from sysadmd.executor.launch import spawn_detached
 from sysadmd.jobs import table
-from sysadmd.jobs.command import Command, ProcessSpec, parse_commands, process_spec
 from sysadmd.jobs.ids import JobIds, job_ids
 from sysadmd.jobs.model import Attempt, Job
-from sysadmd.jobs.transitions import new_job
 from sysadmd.store import Store
 
 OUTPUT_DIRECTORY = "output"
-ID_MAX = 256
-"""Characters of a process_id."""
-LIVE_MAX = 10_000
-"""Processes that wait or run: about a minute of work for a machine that does nothing else."""
 PAGE_MAX = 256 * 1024
 """Bytes of one read_log answer."""
 FOLLOW_POLL = 0.1
 """Seconds between two looks of a read_log that follows; the file has no other way to say that it grew."""
 WAITING_EVERY = 2.0
 """Seconds between two `waiting` records of a process (spec sysadm §5.3)."""
-
-Process = ProcessSpec | str | Sequence[Command] | Mapping[str, Any]
 
 
 class JobScope(Protocol):
@@ -99,6 +92,7 @@ class Dispatcher:
             limits=config.limits,
             clock=clock,
         )
+        self._intake = Intake(self._scheduler.lanes, self._scheduler.names, self._ids, clock)
         self._used_lanes: set[str] = set()
         self._running = False
         self._stopped = asyncio.Event()
@@ -179,15 +173,16 @@ class Dispatcher:
         `event_system` and `extra` go into the events of what a namespace starts (payloads.py). Raises BadRequest for
         ids, commands and settings that cannot be, Conflict for an id that waits or runs, TooManyRequests, Unavailable.
         """
-        if not processes:
-            raise BadRequest("args: at least one process is needed", path="args", rule="at least one process")
-        await self._scheduler.accept(self._jobs(processes, owner, event_system, extra))
+        jobs = self._intake.jobs(processes, owner, event_system=event_system, extra=extra)
+        self._used_lanes.update(job.lane for job in jobs)
+        await self._scheduler.accept(jobs)
         return sorted(processes)
 
     async def execute(self, process: Process, owner: str) -> dict[str, Any]:
         """Run one process to its end and return its log object. Killed when the caller no longer waits."""
         process_id = f"exec-{self._ids(self._clock())}"
-        jobs = self._jobs({process_id: process}, owner, None, None)
+        jobs = self._intake.jobs({process_id: process}, owner)
+        self._used_lanes.update(job.lane for job in jobs)
         stored, final = self._scheduler.accept(jobs), self._scheduler.final(jobs[0].id)
         try:
             await stored
@@ -310,56 +305,6 @@ class Dispatcher:
         if job is None:
             raise NotFound(f"there is no process {process_id!r}")
         return job
-
-    # ---- new jobs
-
-    def _jobs(
-        self,
-        processes: Mapping[str, Process],
-        owner: str,
-        event_system: str | None,
-        extra: Mapping[str, Any] | None,
-    ) -> list[Job]:
-        """The checked jobs of a request."""
-        names = self._scheduler.names
-        if len(names) + len(processes) > LIVE_MAX:
-            raise TooManyRequests(f"{len(names)} processes wait or run; at most {LIVE_MAX} may")
-        busy = sorted(process_id for process_id in processes if process_id in names)
-        if busy:
-            raise Conflict(f"in use by a process that waits or runs: {', '.join(map(repr, busy))}")
-        jobs = [
-            self._job(process_id, process, owner, event_system=event_system, extra=extra)
-            for process_id, process in processes.items()
-        ]
-        self._used_lanes.update(job.lane for job in jobs)
-        return jobs
-
-    def _job(self, process_id: str, process: Process, owner: str, **tags: Any) -> Job:
-        path = f"args.{process_id}"
-        if not 0 < len(process_id) <= ID_MAX or "\0" in process_id:
-            rule = f"1 to {ID_MAX} characters without NUL"
-            raise BadRequest(f"args: a process id has {rule}, not {process_id!r:.80}", path="args", rule=rule)
-        spec = process_spec(process, path)
-        commands = parse_commands(spec, path)
-        lanes = self._scheduler.lanes
-        if not lanes.knows(spec.lane):
-            rule = f"one of {', '.join(lanes.names())}"
-            raise BadRequest(f"{path}.lane: {spec.lane!r} is not {rule}", path=f"{path}.lane", rule=rule)
-        if spec.user is not None and not known_user(spec.user):
-            raise BadRequest(f"{path}.user: there is no account {spec.user!r}", path=f"{path}.user", rule="an account")
-        now = self._clock()
-        return new_job(
-            id=self._ids(now),
-            ext_id=process_id,
-            lane=spec.lane,
-            owner=owner,
-            commands=commands,
-            now=now,
-            cwd=spec.cwd,
-            user=spec.user,
-            timeout=spec.timeout,
-            **tags,
-        )
 
 
 def _executor_link(state_dir: Path, node: str, *, launch: bool) -> ExecutorLink:

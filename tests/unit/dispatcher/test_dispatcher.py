@@ -196,7 +196,7 @@ async def test_an_id_is_free_again_when_its_process_has_finished(tmp_path: Path)
 
 
 async def test_more_processes_than_the_bound_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sysadmd.dispatcher.service.LIVE_MAX", 2)
+    monkeypatch.setattr("sysadmd.dispatcher.intake.LIVE_MAX", 2)
     async with bench(tmp_path) as b:
         await b.dispatcher.start({"a": "a", "b": "b"}, "me")
         with pytest.raises(TooManyRequests):
