@@ -36,7 +36,13 @@ class Filter:
 
     def matches(self, data: Any) -> bool:
         """Whether all terms hold for the data. Pure; a path that leads nowhere never matches."""
-        return all(_key(_follow(data, path)) in keys for path, keys in self.terms)
+        for path, keys in self.terms:
+            value = data
+            for part in path:
+                value = value.get(part, _MISSING) if isinstance(value, dict) else _MISSING
+            if _key(value) not in keys:
+                return False
+        return True
 
 
 def _path(path: str) -> tuple[str, ...]:
@@ -58,15 +64,11 @@ def _keys(path: str, wanted: Any) -> frozenset[Key]:
 
 def _key(value: Any) -> Key:
     """Type and value: a dict's own equality would hold true for 1."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (float, value)
-    return (type(value), value) if isinstance(value, (str, bool, type(None))) else (object, None)
-
-
-def _follow(data: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        data = data.get(part, _MISSING) if isinstance(data, dict) else _MISSING
-    return data
+    if isinstance(value, str):
+        return (str, value)
+    if isinstance(value, bool) or value is None:
+        return (type(value), value)
+    return (float, value) if isinstance(value, (int, float)) else (object, None)
 
 
 def _refusal(path: str, message: str, rule: str) -> BadRequest:
