@@ -53,6 +53,10 @@ class Accounts:
         self._passwords = passwords or Passwords(limit=limits.password_bytes)
         self._lane = _Lane(limits.password_checks_queued)
 
+    def reconfigure(self, limits: Limits) -> None:
+        """Take changed limits; a password that is stored stays good."""
+        self._passwords.limit, self._lane.queued = limits.password_bytes, limits.password_checks_queued
+
     async def authenticate(self, name: str, password: str) -> Scope:
         """The scope of the account with this password. Raises Unauthorized, and TooManyRequests when too many wait."""
         before = self.policy.scope(name)
@@ -124,13 +128,13 @@ class _Lane:
     """One worker at a time, and at most `queued` who wait for it."""
 
     def __init__(self, queued: int) -> None:
-        self._queued, self._inside = queued, 0
+        self.queued, self._inside = queued, 0
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, done in a worker thread in its turn. Raises TooManyRequests."""
-        if self._inside > self._queued:
-            raise TooManyRequests(f"{self._queued} password checks wait already")
+        if self._inside > self.queued:
+            raise TooManyRequests(f"{self.queued} password checks wait already")
         self._limiter = self._limiter or anyio.CapacityLimiter(1)
         self._inside += 1
         try:

@@ -67,7 +67,8 @@ class Tokens:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer, self._policy, self._clock = writer, policy, clock
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
+        """Replaced when the configuration is read again."""
         self._live: dict[bytes, _Token] = {}
         self._of_account: dict[str, set[bytes]] = {}
         self._touched: set[bytes] = set()
@@ -81,7 +82,7 @@ class Tokens:
         now = self._clock()
         token = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
         digest = _digest(token)
-        fresh = _Token(scope.account, now, now + self._limits.token_absolute)
+        fresh = _Token(scope.account, now, now + self.limits.token_absolute)
         ended = self._make_room(scope.account, now)
         self._keep(digest, fresh)
 
@@ -167,12 +168,12 @@ class Tokens:
         return digest, found
 
     def _is_over(self, token: _Token, now: float) -> bool:
-        return now >= token.expires or now - token.used > self._limits.token_idle
+        return now >= token.expires or now - token.used > self.limits.token_idle
 
     def _make_room(self, account: str, now: float) -> list[bytes]:
         """End what must end before one more fits; their digests."""
         mine = self._of_account.get(account, set())
-        excess = len(mine) + 1 - self._limits.tokens_per_account
+        excess = len(mine) + 1 - self.limits.tokens_per_account
         if excess <= 0:
             return []
         ended = [digest for digest in mine if self._is_over(self._live[digest], now)]

@@ -1,30 +1,80 @@
-"""uvicorn, driven by us: our sockets, our TLS context, our signals, our log."""
+"""uvicorn, driven by us: our sockets, our TLS context, our signals, our log, and a deadline for each request's head."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import anyio
+import h11
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sysadmd.limits import Limits
+
+
+class _Protocol(H11Protocol):
+    """uvicorn waits for the first request, and for the end of each head, for ever; here whoever is late is cut off."""
+
+    def __init__(self, *args: Any, patience: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._patience = patience
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(self._patience, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._in_time()
+        elif self._late is None:
+            self._late = self.loop.call_later(self._patience, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):
     """A server that leaves the process's signal handlers alone."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
         super().__init__(config)
         self.ready = anyio.Event()
+        self._handshake_timeout = limits.handshake_timeout
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Like the original, which has no deadline for the TLS handshake."""
+        await self.lifespan.startup()
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol = partial(
+            _Protocol, config, self.server_state, self.lifespan.state, loop, patience=self._handshake_timeout
+        )
+        late = self._handshake_timeout if config.ssl else None
+        self.servers = [
+            await loop.create_server(protocol, sock=sock, ssl=config.ssl, ssl_handshake_timeout=late)
+            for sock in sockets or []
+        ]
+        self.started = True
         self.ready.set()
 
 
@@ -33,33 +83,44 @@ class HttpListener:
 
     def __init__(
         self,
-        app: Starlette,
+        app: ASGIApp,
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None,
         *,
         trusted_proxies: Sequence[str],
+        limits: Limits,
     ) -> None:
+        self._inner = self._app = app
+        self.trust(trusted_proxies)
         config = uvicorn.Config(
-            app,
+            self._serve,
             log_config=None,
             access_log=False,
             lifespan="off",
+            ws="none",
             server_header=False,
-            proxy_headers=bool(trusted_proxies),
-            forwarded_allow_ips=list(trusted_proxies),
+            proxy_headers=False,
+            limit_concurrency=limits.connections,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=64 * 1024,
         )
         config.load()
         config.ssl = tls
-        self._server = _Server(config)
+        self._server = _Server(config, limits)
         self._sockets = list(sockets)
 
     @property
     def addresses(self) -> list[object]:
         """The addresses that it listens on."""
         return [sock.getsockname() for sock in self._sockets]
+
+    def trust(self, proxies: Sequence[str]) -> None:
+        """Believe what these addresses and networks say of the client (`X-Forwarded-For`), from the next request on."""
+        self._app = ProxyHeadersMiddleware(self._inner, list(proxies)) if proxies else self._inner  # type: ignore[arg-type, assignment]
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop`."""
@@ -78,7 +139,12 @@ def bind(host: str, port: int) -> list[socket.socket]:
     infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     for family, kind, proto, _, found in infos:
-        sock = socket.socket(family, kind, proto)
+        try:
+            sock = socket.socket(family, kind, proto)
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT and len(infos) > 1:
+                continue  # a kernel without IPv6 may still know the name of such an address
+            raise
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -10,23 +10,38 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
+import anyio
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from sysadmd.auth.accounts import Accounts
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.tokens import Tokens
-from sysadmd.errors import BadRequest, Forbidden, MethodNotAllowed, PayloadTooLarge, RpcError, Unauthorized
+from sysadmd.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RpcError,
+    Unauthorized,
+)
+from sysadmd.events.record import Draft
 from sysadmd.events.subscription import Framing, SubscriptionSpec
-from sysadmd.listen.sse import StreamSink, stream, unframed
-from sysadmd.rpc.engine import Engine
-from sysadmd.rpc.session import Peer
+from sysadmd.listen.sse import EventStream, StreamOutlet, unframed
+from sysadmd.listen.websocket import SECRET_PARAMETERS
+from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
+from sysadmd.rpc.session import Peer, Session
 from sysadmd.schema import openapi
 from sysadmd.wire.messages import Request
 from sysadmd.wire.sse import SSE, parse_event_id
@@ -34,9 +49,11 @@ from sysadmd.wire.sysadm import SYSADM
 from sysadmd.wire.text import describe, parse
 from sysadmd.wire.topics import SUBSCRIBABLE, canonical_topic
 
-SECRET_PARAMETERS = frozenset({"token", "password", "passwd", "secret", "access_token"})
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 VERBS = ["GET", "PUT", "POST"]
+ALLOW = {"Allow": ", ".join([*VERBS, "OPTIONS"])}
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="sysadmd", charset="UTF-8"'}
+CLIENT_CLOSED = 499
 
 
 class DiscardOutlet:
@@ -65,19 +82,22 @@ class DiscardOutlet:
 
 
 class RestApi:
-    """The HTTP surface. `metrics` renders the Prometheus text; `healthy` says whether the server works."""
+    """The HTTP surface. `metrics` renders the Prometheus text; `healthy` says whether the server works; `snapshot`
+    tells where each live process stands.
+    """
 
     def __init__(
         self,
         engine: Engine,
         accounts: Accounts,
         tokens: Tokens,
+        *,
         metrics: Callable[[], bytes],
         healthy: Callable[[], dict[str, Any]],
+        snapshot: Callable[[], Sequence[Draft]],
     ) -> None:
         self._engine, self._accounts, self._tokens = engine, accounts, tokens
-        self._metrics, self._healthy = metrics, healthy
-        self.streams: set[StreamSink] = set()
+        self._metrics, self._healthy, self._snapshot = metrics, healthy, snapshot
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -90,54 +110,64 @@ class RestApi:
                 Route("/{namespace}/{path:path}", self._call, methods=[*VERBS, "DELETE", "PATCH", "HEAD", "OPTIONS"]),
             ],
             # Starlette types a handler by the base class of what it handles.
-            exception_handlers={RpcError: _on_error},  # type: ignore[dict-item]
+            exception_handlers={
+                RpcError: _on_error,  # type: ignore[dict-item]
+                HTTPException: _on_http_error,  # type: ignore[dict-item]
+                ClientDisconnect: _on_disconnect,  # type: ignore[dict-item]
+                Exception: _on_fault,
+            },
         )
 
     def end_streams(self, reason: str) -> None:
         """End every event stream, with a reason (a server that stops)."""
-        for sink in list(self.streams):
-            sink.overflow_close(reason)
+        for session in list(self._engine.sessions):
+            if isinstance(session.outlet, StreamOutlet):
+                session.outlet.close(CLOSE_GOING_AWAY, reason)
 
     # Endpoints
 
     async def _call(self, http: HttpRequest) -> Response:
         if http.method == "OPTIONS":
-            return Response(headers={"Allow": ", ".join([*VERBS, "OPTIONS"]), **HEADERS})
+            return Response(headers={**ALLOW, **HEADERS})
         if http.method not in VERBS:
             raise MethodNotAllowed(f"{http.method} is not offered; use GET, PUT or POST")
-        request = await self._request(http)
+        _refuse_secrets(http)
         session = self._engine.open(DiscardOutlet(), _peer(http))
         try:
-            session.scope = await self._identify(http)
-            result = await session.perform(request, SYSADM)
+            await self._identify(http, session)
+            return _json({"args": await _outcome(http, session, await self._request(http, session))})
         finally:
             session.close()
-        return _json({"args": result})
 
     async def _events(self, http: HttpRequest) -> Response:
-        scope = await self._required(http)
         _refuse_secrets(http)
-        names = [name for value in http.query_params.getlist("topic") for name in value.split(",") if name]
-        topics = frozenset(canonical_topic(name) for name in names) or SUBSCRIBABLE
-        last = http.headers.get("last-event-id") or http.query_params.get("since")
-        spec = SubscriptionSpec(
-            topics=topics,
-            dialect=SSE,
-            scope=scope,
-            extended=True,
-            since=parse_event_id(last) if last else None,
-            replay_last=not last and http.query_params.get("snapshot") in {"1", "true"},
-        )
-        body = stream(self._engine.events, spec, self.streams)
-        return StreamingResponse(body, media_type="text/event-stream", headers={**HEADERS, "X-Accel-Buffering": "no"})
+        self._engine.refuse_while_draining()
+        outlet = StreamOutlet()
+        session = self._engine.open(outlet, _peer(http))
+        try:
+            await self._identify(http, session)
+            spec = _subscription(http, _caller(session))
+            events, since = self._engine.events, spec.since
+            resumes = since is not None and since[0] == events.epoch and since[1] <= events.head
+            wanted = spec.replay_last and "dispatcher" in spec.topics and not resumes
+            session.subscriptions.add_extended(spec, self._snapshot() if wanted else ())
+        except BaseException:
+            session.close()
+            raise
+        return EventStream(session, outlet, HEADERS)
 
     async def _healthz(self, http: HttpRequest) -> Response:
         state = self._healthy()
         return _json(state, 200 if state["healthy"] else 503)
 
     async def _serve_metrics(self, http: HttpRequest) -> Response:
-        if http.client is None or http.client.host not in {"127.0.0.1", "::1"}:
-            await self._required(http)
+        if not _is_loopback(http):
+            session = self._engine.open(DiscardOutlet(), _peer(http))
+            try:
+                await self._identify(http, session)
+                _caller(session)
+            finally:
+                session.close()
         return Response(self._metrics(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=HEADERS)
 
     async def _openapi(self, http: HttpRequest) -> Response:
@@ -145,12 +175,13 @@ class RestApi:
 
     # Requests
 
-    async def _request(self, http: HttpRequest) -> Request:
+    async def _request(self, http: HttpRequest, session: Session) -> Request:
         """The call that an HTTP request makes: the first path segment is the namespace, the last the name."""
-        _refuse_secrets(http)
+        limits = self._engine.limits
         args: Any = dict(http.query_params)
-        if body := await _body(http, self._engine.limits.frame_authenticated):
-            args = _decode_body(body, self._engine.limits.json_depth)
+        size = limits.frame_unauthenticated if session.scope is None else limits.frame_authenticated
+        if body := await _body(http, size, limits.auth_timeout):
+            args = _decode_body(body, limits.json_depth)
         path = http.path_params["path"].split("/")
         action = None
         if isinstance(args, dict) and isinstance(args.get("action"), str):
@@ -158,27 +189,70 @@ class RestApi:
             args = {key: value for key, value in args.items() if key != "action"}
         return Request(http.path_params["namespace"], path[-1], action, "", args)
 
-    async def _required(self, http: HttpRequest) -> Scope:
-        scope = await self._identify(http)
-        if scope is None:
-            raise Unauthorized
-        return scope
-
-    async def _identify(self, http: HttpRequest) -> Scope | None:
-        """The scope of the Authorization header (RFC 7617 Basic, RFC 6750 Bearer); None without one."""
+    async def _identify(self, http: HttpRequest, session: Session) -> None:
+        """Log the session in by the Authorization header (RFC 7617 Basic, RFC 6750 Bearer), if there is one."""
         header = http.headers.get("authorization")
         if header is None:
-            return None
+            return
         scheme, _, credentials = header.partition(" ")
         if scheme.lower() == "bearer":
-            scope = self._tokens.resolve(credentials.strip())
+            token = credentials.strip()
+            scope = self._tokens.resolve(token)
             if scope is None:
                 raise Unauthorized
-            return scope
-        if scheme.lower() == "basic":
-            name, password = _basic(credentials)
-            return await self._accounts.authenticate(name, password)
-        raise Unauthorized(f"the scheme {scheme[:20]!r} is not offered; use Basic or Bearer")
+            session.login(scope, token, self._engine.monotonic() + self._tokens.remaining(token))
+        elif scheme.lower() == "basic":
+            session.login(await self._accounts.authenticate(*_basic(credentials)), None, None)
+        else:
+            raise Unauthorized(f"the scheme {scheme[:20]!r} is not offered; use Basic or Bearer")
+
+
+async def _outcome(http: HttpRequest, session: Session, request: Request) -> Any:
+    """The result of the call, which is withdrawn when its client goes away. Raises `RpcError`."""
+    result: Any = None
+    refused: RpcError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_close_with_client, http, session)
+        try:
+            result = await session.perform(request, SYSADM)
+        except RpcError as error:
+            refused = error  # raised below: out of a task group it would come as a group
+        tasks.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+    return result
+
+
+async def _close_with_client(http: HttpRequest, session: Session) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    session.close()
+
+
+def _caller(session: Session) -> Scope:
+    if session.scope is None:
+        raise Unauthorized
+    return session.scope
+
+
+def _subscription(http: HttpRequest, scope: Scope) -> SubscriptionSpec:
+    """What `/api/v1/events?topic=…&since=…&snapshot=1` asks for. Raises `BadRequest` and `Forbidden`."""
+    if not scope.may_call("events/subscribe", "read"):
+        raise Forbidden(f"{scope.account} may not call events/subscribe")
+    names = [name for value in http.query_params.getlist("topic") for name in value.split(",") if name]
+    topics = frozenset(canonical_topic(name) for name in names) or SUBSCRIBABLE
+    for topic in sorted(topics):
+        if not scope.may_see(topic):
+            raise Forbidden(f"{scope.account} may not see {topic}")
+    last = http.headers.get("last-event-id") or http.query_params.get("since")
+    return SubscriptionSpec(
+        topics=topics,
+        dialect=SSE,
+        scope=scope,
+        extended=True,
+        since=parse_event_id(last) if last else None,
+        replay_last=http.query_params.get("snapshot") in {"1", "true"},
+    )
 
 
 def _basic(credentials: str) -> tuple[str, str]:
@@ -200,14 +274,16 @@ def _decode_body(body: bytes, depth: int) -> Any:
     return args
 
 
-async def _body(http: HttpRequest, limit: int) -> bytes:
+async def _body(http: HttpRequest, limit: int, timeout: float) -> bytes:
     chunks, size = [], 0
-    async for chunk in http.stream():
-        size += len(chunk)
-        if size > limit:
-            raise PayloadTooLarge(f"the body is longer than {limit} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks).strip()
+    with anyio.move_on_after(timeout):
+        async for chunk in http.stream():
+            size += len(chunk)
+            if size > limit:
+                raise PayloadTooLarge(f"the body is longer than {limit} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks).strip()
+    raise DeadlineExceeded(f"the body did not come within {timeout:g} s")
 
 
 def _refuse_secrets(http: HttpRequest) -> None:
@@ -215,15 +291,39 @@ def _refuse_secrets(http: HttpRequest) -> None:
         raise Forbidden("secrets do not belong into a URL; use the Authorization header")
 
 
+def _is_loopback(http: HttpRequest) -> bool:
+    try:
+        return http.client is not None and ip_address(http.client.host).is_loopback
+    except ValueError:
+        return False
+
+
 def _peer(http: HttpRequest) -> Peer:
     return Peer(http.client.host if http.client else "unknown", "rest")
 
 
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     text = json.dumps(msgspec.to_builtins(value), indent=4, ensure_ascii=False) + "\n"
-    return Response(text, status, media_type="application/json", headers={**HEADERS, **(headers or {})})
+    # A lone surrogate, from a file name say, becomes `?` instead of an error.
+    return Response(
+        text.encode("utf-8", "replace"), status, media_type="application/json", headers={**HEADERS, **(headers or {})}
+    )
 
 
 async def _on_error(http: HttpRequest, error: RpcError) -> Response:
-    headers = {"WWW-Authenticate": 'Basic realm="sysadmd", charset="UTF-8"'} if error.code == 401 else None
+    headers = {401: CHALLENGE, 405: ALLOW}.get(error.code)
     return _json({"args": {"code": error.code, "message": describe(error)}}, error.code, headers)
+
+
+async def _on_http_error(http: HttpRequest, error: HTTPException) -> Response:
+    """What Starlette itself refuses: a path or a verb without a route."""
+    return _json({"args": {"code": error.status_code, "message": error.detail}}, error.status_code, error.headers)
+
+
+async def _on_disconnect(http: HttpRequest, error: ClientDisconnect) -> Response:
+    return Response(status_code=CLIENT_CLOSED)
+
+
+async def _on_fault(http: HttpRequest, error: Exception) -> Response:
+    """A fault of ours: Starlette raises it again for the log, the client is told no details."""
+    return await _on_error(http, InternalError())

@@ -1,14 +1,21 @@
-"""Server-sent events: one subscription as an HTTP response."""
+"""Server-sent events: one subscription as an HTTP response.
+
+A stream is a session like any other, so that an expired or revoked identity, a changed policy and a stopping server
+end or change it in the same way; only its outlet is made for something that is pulled.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from sysadmd.errors import Unavailable
-from sysadmd.events.log import EventLog
 from sysadmd.events.record import Record
-from sysadmd.events.subscription import Framing, SubscriptionSpec
+from sysadmd.events.subscription import Framing
+from sysadmd.rpc.session import Session
 from sysadmd.wire.sse import COMMENT, SSE
 
 KEEPALIVE = 15.0
@@ -22,39 +29,51 @@ def unframed(message: bytes, record: Record) -> bytes:
     return message
 
 
-class StreamSink:
+class StreamOutlet:
     """Holds one chunk: while the response has not taken it, events wait in the subscription's bounded queue."""
 
     framing: Framing = staticmethod(unframed)
 
-    def __init__(self) -> None:
+    def __init__(self, keepalive: float = KEEPALIVE) -> None:
+        self._keepalive = keepalive
         self._chunk = b""
         self._ready = asyncio.Event()
         self._closed: str | None = None
 
     def writable(self) -> bool:
         """Whether the last chunk was taken."""
-        return not self._chunk
+        return not self._chunk and self._closed is None
 
     def write(self, data: bytes) -> None:
         """Hand over the next chunk. A subscription writes again only when this one was taken."""
         self._chunk += data
         self._ready.set()
 
-    def overflow_close(self, reason: str) -> None:
-        """End the stream with a stated reason."""
+    def send(self, payload: bytes) -> None:
+        """Drop: nothing is asked on a stream, so nothing is answered."""
+
+    def limit_frames(self, size: int) -> None:
+        """Nothing to do: nothing is read from a stream."""
+
+    def close(self, code: int, reason: str) -> None:
+        """End the stream, after the chunk that waits, with a stated reason."""
         self._closed = reason
         self._ready.set()
 
+    def overflow_close(self, reason: str) -> None:
+        """The same for a subscription that cannot go on."""
+        self.close(0, reason)
+
     async def take(self) -> bytes | None:
         """The next chunk, a comment after a quiet time, or None once the stream was closed."""
-        try:
-            await asyncio.wait_for(self._ready.wait(), KEEPALIVE)
-        except TimeoutError:
-            return COMMENT
-        self._ready.clear()
+        if not self._chunk and self._closed is None:
+            self._ready.clear()
+            try:
+                await asyncio.wait_for(self._ready.wait(), self._keepalive)
+            except TimeoutError:
+                return COMMENT
         chunk, self._chunk = self._chunk, b""
-        return chunk or (None if self._closed is not None else COMMENT)
+        return chunk or None
 
     @property
     def reason(self) -> str:
@@ -62,17 +81,27 @@ class StreamSink:
         return self._closed or ""
 
 
-async def stream(events: EventLog, spec: SubscriptionSpec, open_sinks: set[StreamSink]) -> AsyncIterator[bytes]:
-    """The body of the response. `open_sinks` lets a stopping server end every stream."""
-    sink = StreamSink()
-    open_sinks.add(sink)
+async def stream(session: Session, outlet: StreamOutlet) -> AsyncIterator[bytes]:
+    """The body of the response: what the session's subscription writes, until somebody closes the outlet."""
     yield RETRY
-    subscription = events.subscribe(spec, sink)
-    try:
-        while (chunk := await sink.take()) is not None:
-            yield chunk
-            subscription.resume()
-        yield SSE.error(None, Unavailable(sink.reason))
-    finally:
-        subscription.close()
-        open_sinks.discard(sink)
+    while (chunk := await outlet.take()) is not None:
+        yield chunk
+        session.subscriptions.resume()
+    yield SSE.error(None, Unavailable(outlet.reason))
+
+
+class EventStream(StreamingResponse):
+    """The response. However it ends, and if it never begins, its session ends with it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, session: Session, outlet: StreamOutlet, headers: Mapping[str, str]) -> None:
+        super().__init__(stream(session, outlet), headers={**headers, "X-Accel-Buffering": "no"})
+        self._session = session
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._session.close()

@@ -14,13 +14,14 @@ import struct
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
@@ -33,6 +34,8 @@ CLASSIC_ORIGINS = frozenset({"sysadm-client", "sysadm-server"})
 """What the original programs send as Origin (spec sysadm §1.3)."""
 SECRET_PARAMETERS = frozenset({"token", "password", "passwd", "secret", "access_token"})
 CLOSE_TRY_LATER = 1013
+REASON_BYTES = 123
+"""RFC 6455 §5.5: a control frame has 125 bytes, and two of them are the code."""
 TEXT_FRAME = 0x81
 """RFC 6455 §5.2: FIN and opcode 1."""
 
@@ -45,6 +48,11 @@ def text_frame(payload: bytes, record: Record | None = None) -> bytes:
     if length < 65536:
         return struct.pack("!BBH", TEXT_FRAME, 126, length) + payload
     return struct.pack("!BBQ", TEXT_FRAME, 127, length) + payload
+
+
+def close_reason(text: str) -> str:
+    """As much of a text as a close frame holds, in whole characters."""
+    return text.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
 class Connection(ServerConnection):
@@ -92,7 +100,7 @@ class WebSocketOutlet:
         """Start the closing handshake."""
         if not self._closing:
             self._closing = True
-            self._spawn(self._connection.close, code, reason)
+            self._spawn(self._connection.close, code, close_reason(reason))
 
     def overflow_close(self, reason: str) -> None:
         """A subscription with the policy `close` overflowed."""
@@ -112,11 +120,14 @@ class WebSocketListener:
         identify: Callable[[Session, Connection], Any] | None = None,
     ) -> None:
         self._engine, self._kind = engine, kind
-        self.origins, self._classic, self._identify = tuple(origins), classic, identify
+        self.origins, self.classic, self._identify = tuple(origins), classic, identify
         self._server: Server | None = None
 
     async def start(self, **address: Any) -> None:
-        """Listen. `address` is what asyncio's `create_server` takes (`host`, `port`, `ssl`) or `unix=True, path=…`."""
+        """Listen. `address` is what asyncio's `create_server` takes (`host`, `port`, `ssl`) or `unix=True, path=…`.
+
+        The limits that each connection has are read when it comes (`_connection`), the others here.
+        """
         limits = self._engine.limits
         self._server = await serve(
             self._serve,
@@ -124,12 +135,8 @@ class WebSocketListener:
             process_request=self._process_request,
             server_header="sysadmd",
             open_timeout=limits.handshake_timeout,
-            ping_interval=limits.ping_interval,
-            ping_timeout=limits.ping_timeout,
             close_timeout=limits.drain,
-            max_size=limits.frame_unauthenticated,
-            write_limit=limits.write_buffer,
-            create_connection=Connection,
+            create_connection=self._connection,  # type: ignore[arg-type]  # documented: a wrapper or a subclass
             **address,
         )
 
@@ -146,15 +153,19 @@ class WebSocketListener:
     async def stop(self, code: int, reason: str) -> None:
         """Close every connection and wait until they are gone."""
         if self._server is not None:
-            self._server.close(code=code, reason=reason)
+            self._server.close(code=code, reason=close_reason(reason))
             await self._server.wait_closed()
 
+    def _connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> Connection:
+        limits = self._engine.limits
+        protocol.max_message_size = limits.frame_unauthenticated
+        beats = {"ping_interval": limits.ping_interval, "ping_timeout": limits.ping_timeout}
+        return Connection(protocol, server, **{**options, **beats, "write_limit": limits.write_buffer})
+
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        engine = self._engine
-        if len(engine.sessions) >= engine.limits.connections:
+        if len(connection.server.all_connections) >= self._engine.limits.connections:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
-        query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
-        if SECRET_PARAMETERS & {name.lower() for name in query}:
+        if SECRET_PARAMETERS & _parameters(request.path):
             return connection.respond(
                 HTTPStatus.BAD_REQUEST, "secrets do not belong into a URL; log in with rpc/auth\n"
             )
@@ -164,16 +175,20 @@ class WebSocketListener:
 
     def _origin_allowed(self, request: Request) -> bool:
         """Same host or listed; a request without Origin comes from no browser, unless it carries a cookie."""
-        origin = request.headers.get("Origin")
-        if origin is None:
+        origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
+        if not origins:
             return "Cookie" not in request.headers
-        if origin in CLASSIC_ORIGINS or origin in self.origins:
+        if len(origins) > 1:
+            return False
+        if origins[0] in CLASSIC_ORIGINS or origins[0] in self.origins:
             return True
-        return urlsplit(origin).netloc == request.headers.get("Host", "")
+        # The host of an opaque origin, `null`, is empty and equals nobody's.
+        host = origins[0].partition("://")[2].lower()
+        return bool(host) and [host] == [one.lower() for one in hosts]
 
     def _is_classic(self, connection: ServerConnection) -> bool:
-        if self._classic != "auto":
-            return self._classic == "always"
+        if self.classic != "auto":
+            return self.classic == "always"
         return connection.request is not None and connection.request.headers.get("Origin") in CLASSIC_ORIGINS
 
     async def _serve(self, connection: ServerConnection) -> None:
@@ -195,6 +210,11 @@ class WebSocketListener:
         finally:
             connection.session = None
             session.close()
+
+
+def _parameters(path: str) -> set[str]:
+    """The names in a request's query, in lower case."""
+    return {name.lower() for name in parse_qs(path.partition("?")[2], keep_blank_values=True)}
 
 
 def _address(connection: ServerConnection) -> str:

@@ -102,11 +102,12 @@ class Engine:
     def apply_policy(self, change: PolicyChange, scope_of: Callable[[str], Scope | None]) -> None:
         """Accounts or roles changed: open sessions get their new scope at once, or end."""
         for session in list(self.sessions):
-            old = session.scope
-            if old is None or session.token is None or change.account not in {None, old.account}:
+            old, voucher = session.scope, session.voucher
+            if old is None or change.account not in {None, old.account}:
                 continue
-            scope = scope_of(old.account)
-            if change.revoked or scope is None:
+            scope = scope_of(old.account) if voucher is None else voucher()
+            # What a voucher says was no log-in, so that a new password does not end it.
+            if scope is None or (change.revoked and voucher is None):
                 self._revoke(session)
             else:
                 session.rescope(scope)

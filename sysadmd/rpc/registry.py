@@ -68,6 +68,8 @@ class Registry:
         if actions is None:
             raise NotFound(f"there is no {namespace}/{name}")
         entry = actions.get(action)
+        if entry is None and action is not None:
+            entry = actions.get(action.lower())  # the originals lower it first (spec sysadm §4)
         if entry is None:
             entry = actions.get(None)
         if entry is None:
@@ -75,11 +77,6 @@ class Registry:
             what = f"unknown action {action!r}" if action else "missing action"
             raise BadRequest(f"args.action: {what}; {namespace}/{name} has {known}", path="args.action", rule="enum")
         return entry
-
-    def is_inline(self, namespace: str, name: str) -> bool:
-        """Whether calls of this name run in arrival order (`rpc/auth*`, `rpc/identify`; spec sysadm §1.6)."""
-        actions = self._actions(namespace, name)
-        return actions is not None and any(entry.method.inline for entry in actions.values())
 
     def allowed(self, scope: Scope) -> Iterator[Method]:
         """The methods that this scope may call, in order of their keys."""

@@ -12,7 +12,7 @@ Three rules decide *when* a call runs:
   order, and the next one is answered 429.
 * Methods marked `inline` (`rpc/auth*`, `rpc/identify`) run in arrival order and are read ahead of the queue, and what
   comes after an authentication waits for it, so that a client may send its log-in and its first calls in one go.
-  `rpc/cancel` never waits.
+  `rpc/cancel` never waits, unless nobody is logged in yet.
 
 Not logged in is answered before anything else is looked at, so a stranger cannot learn which methods exist.
 """
@@ -20,7 +20,7 @@ Not logged in is answered before anything else is looked at, so a stranger canno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sysadmd.rpc.engine import Engine
 
 Respond = Callable[[bytes], None]
+Voucher = Callable[[], Scope | None]
+"""Who the peer is by something other than a log-in, such as its uid; asked again whenever the policy changes."""
 
 
 class Outlet(Sink, Protocol):
@@ -92,6 +94,7 @@ class Session:
         self.engine, self.outlet, self.peer, self.classic = engine, outlet, peer, classic
         self.scope: Scope | None = None
         self.token: str | None = None
+        self.voucher: Voucher | None = None
         self.opened = self.last_message = self.logged_out_at = engine.monotonic()
         self.expires: float | None = None
         self.closed = False
@@ -103,11 +106,11 @@ class Session:
 
     # Identity
 
-    def login(self, scope: Scope, token: str | None, expires: float | None) -> None:
+    def login(self, scope: Scope, token: str | None, expires: float | None, voucher: Voucher | None = None) -> None:
         """Take an identity. Subscriptions stay, filtered by the new scope. `expires` is on the engine's monotonic
-        clock.
+        clock. Without a `voucher` the scope is the account's own.
         """
-        self.scope, self.token, self.expires = scope, token, expires
+        self.scope, self.token, self.expires, self.voucher = scope, token, expires, voucher
         self.subscriptions.rescope(scope)
         self.outlet.limit_frames(self.engine.limits.frame_authenticated)
 
@@ -118,7 +121,7 @@ class Session:
 
     def logout(self) -> None:
         """Forget the identity: subscriptions end, and the grace for a new log-in starts."""
-        self.scope = self.token = self.expires = None
+        self.scope = self.token = self.expires = self.voucher = None
         self.logged_out_at = self.engine.monotonic()
         self.subscriptions.close()
         self.outlet.limit_frames(self.engine.limits.frame_unauthenticated)
@@ -157,14 +160,35 @@ class Session:
 
     async def perform(self, request: Request, dialect: Dialect) -> Any:
         """Run one request to its end and return its result, for listeners that wait (REST). Raises `RpcError`."""
-        entry, call = self._prepare(request, dialect, self.engine.resolve(request))
-        result = entry.handler(call, self.engine.services)
-        if not entry.is_async:
-            return result
+        engine, found = self.engine, self.engine.resolve(request)
+        key = found.method.key if isinstance(found, Entry) else ""
+        try:
+            engine.refuse_while_draining()
+            entry, call = self._prepare(request, dialect, found)
+            result = entry.handler(call, engine.services)
+            if entry.is_async:
+                result = await self._finish(result, request)
+        except RpcError as error:
+            engine.count(key, error.code)
+            raise
+        except Exception as error:
+            fault = engine.fault(request, error)
+            engine.count(key, fault.code)
+            raise fault from error
+        engine.count(key, 200)
+        return result
+
+    async def _finish(self, result: Awaitable[Any], request: Request) -> Any:
+        """Wait for a handler here instead of in a task; `close` and a draining server know of it all the same."""
         timeout = request.timeout or self.engine.limits.call_deadline
-        with anyio.move_on_after(timeout):
-            return await result
-        raise DeadlineExceeded(f"no result within {timeout:g} s")
+        running = Running(request.id, anyio.CancelScope(deadline=anyio.current_time() + timeout), inline=False)
+        self._running[id(running)] = running
+        try:
+            with running.cancel_scope:
+                return await result
+        finally:
+            del self._running[id(running)]
+        raise self._cut_off(running, timeout)
 
     def close(self) -> None:
         """The connection is gone: calls are cancelled, subscriptions end. Idempotent."""
@@ -192,15 +216,14 @@ class Session:
         limits = self.engine.limits
         entry = pending.entry
         if isinstance(entry, Entry) and entry.method.inline:
-            if not self._inline_running:
+            ahead = entry.method.key == "rpc/cancel" and self.scope is not None
+            if ahead or not self._inline_running:
                 self._start(pending)
             elif len(self._inline) >= limits.calls_queued:
                 self._refuse(pending, TooManyRequests(f"more than {limits.calls_queued} authentications wait"))
             else:
                 self._inline.append(pending)
-        elif (isinstance(entry, Entry) and entry.method.key == "rpc/cancel") or (
-            not self._inline_running and not self._waiting and len(self._running) < limits.calls_in_flight
-        ):
+        elif not self._inline_running and not self._waiting and len(self._running) < limits.calls_in_flight:
             self._start(pending)
         elif len(self._waiting) >= limits.calls_queued:
             self._refuse(pending, TooManyRequests(f"{limits.calls_in_flight} calls run and {limits.calls_queued} wait"))
@@ -265,9 +288,7 @@ class Session:
             with scope:
                 self._answer(pending, entry, await entry.handler(call, self.engine.services))
                 return
-            self._refuse(
-                pending, Cancelled() if running.withdrawn else DeadlineExceeded(f"no result within {timeout:g} s")
-            )
+            self._refuse(pending, self._cut_off(running, timeout))
         except RpcError as refused:
             self._refuse(pending, refused)
         except Exception as fault:  # noqa: BLE001  # as in `_start`
@@ -277,6 +298,12 @@ class Session:
             self._inline_running = self._inline_running and not running.inline
             if not self.closed:
                 self._pump()
+
+    def _cut_off(self, running: Running, timeout: float) -> RpcError:
+        """Why a call was cancelled."""
+        if running.withdrawn or self.closed:
+            return Cancelled()
+        return DeadlineExceeded(f"no result within {timeout:g} s")
 
     def _answer(self, pending: Pending, entry: Entry, result: Any) -> None:
         self.engine.count(entry.method.key, 200)

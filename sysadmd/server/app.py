@@ -7,6 +7,7 @@ stops last; the listeners start last, so that nobody is answered by half a serve
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from sysadmd.auth.peer import peer_uid, scope_of_uid
 from sysadmd.auth.tokens import Tokens
 from sysadmd.config import Config, diff, reloaded
 from sysadmd.dispatcher import Dispatcher
-from sysadmd.errors import SysadmdError
+from sysadmd.errors import StateError, SysadmdError
 from sysadmd.events.log import EventLog
 from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
 from sysadmd.keys.tls import reload_certificate, server_context
@@ -45,6 +46,8 @@ from sysadmd.zfs import Zfs
 log = structlog.get_logger(__name__)
 
 STOPPING = "the server is stopping"
+SECRET_KEYS = frozenset({"dispatcher.variables"})
+"""Keys whose values may hold secrets; the log names the key alone."""
 CERTIFICATE_CHECK = 86_400.0
 """Seconds between two looks at the certificate's end."""
 
@@ -87,7 +90,14 @@ class App:
         self.metrics = Metrics(self.engine, self.events, self.dispatcher)
         self.websocket = WebSocketListener(self.engine, kind="tcp", origins=config.origins, classic=config.classic)
         self.unix = WebSocketListener(self.engine, kind="unix", identify=self._identify)
-        self.rest = RestApi(self.engine, self.accounts, self.tokens, self.metrics.render, self.health)
+        self.rest = RestApi(
+            self.engine,
+            self.accounts,
+            self.tokens,
+            metrics=self.metrics.render,
+            healthy=self.health,
+            snapshot=self.dispatcher.snapshot,
+        )
         self.http: HttpListener | None = None
         self.tls: ssl.SSLContext | None = None
 
@@ -129,7 +139,8 @@ class App:
         if config.rest.enabled:
             sockets = bind("" if config.rest.host == "*" else config.rest.host, config.rest.port)
             tls = self.tls if config.rest.tls else None
-            self.http = HttpListener(self.rest.app(), sockets, tls, trusted_proxies=config.rest.trusted_proxies)
+            proxies = config.rest.trusted_proxies
+            self.http = HttpListener(self.rest.app(), sockets, tls, trusted_proxies=proxies, limits=config.limits)
             await tasks.start(self.http.run)
 
     async def _listen_unix(self, path: Path) -> None:
@@ -139,10 +150,10 @@ class App:
         os.chmod(path, 0o666)  # noqa: PTH101, S103  # everybody may connect, and Path.chmod is taken for blocking
 
     def _identify(self, session: Session, connection: Connection) -> None:
-        uid = peer_uid(connection.transport.get_extra_info("socket"))
-        scope = scope_of_uid(self.accounts.policy, uid)
+        uid, policy = peer_uid(connection.transport.get_extra_info("socket")), self.accounts.policy
+        scope = scope_of_uid(policy, uid)
         if scope is not None:
-            session.login(scope, None, None)
+            session.login(scope, None, None, lambda: scope_of_uid(policy, uid))
 
     def _tls_context(self) -> ssl.SSLContext | None:
         config = self.config
@@ -195,11 +206,15 @@ class App:
         new = self._reload()
         for change in diff(self.config, new):
             level = log.info if change.reloadable else log.warning
-            level("configuration", key=change.key, old=str(change.old), new=str(change.new), applied=change.reloadable)
+            values = {} if change.key in SECRET_KEYS else {"old": str(change.old), "new": str(change.new)}
+            level("configuration", key=change.key, **values, applied=change.reloadable)
         self.config = reloaded(self.config, new)
         configure(self.config.log)
-        self.engine.limits = self.events.limits = self.config.limits
-        self.websocket.origins = tuple(self.config.origins)
+        self.engine.limits = self.events.limits = self.tokens.limits = self.config.limits
+        self.accounts.reconfigure(self.config.limits)
+        self.websocket.origins, self.websocket.classic = tuple(self.config.origins), self.config.classic
+        if self.http is not None:
+            self.http.trust(self.config.rest.trusted_proxies)
         self.dispatcher.reconfigure(self.config)
         self._use_certificate()
 
@@ -217,6 +232,16 @@ class App:
 
 
 def _clear_socket(path: Path) -> None:
-    """Make room for the socket: whatever an earlier server left there is dead, since we hold the state directory."""
+    """Make room for the socket: one that nobody answers is removed. Raises `StateError` for anything else there."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    if not path.is_symlink() and not path.exists():
+        return
+    if not path.is_socket():
+        raise StateError(f"socket {path}: there is something that is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise StateError(f"socket {path} is in use by another server")

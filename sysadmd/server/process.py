@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -32,21 +32,35 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     start.
     """
     logs.configure(config.log)
+    started = asyncio.Event()
     try:
         with StateLock(config.state_dir):
-            return anyio.run(_main, config, reload, backend_options=_loop_options(config.limits))
-    except (SysadmdError, OSError) as error:
-        sys.stderr.write(f"sysadmd: {error}\n")
+            return anyio.run(_main, config, reload, started, backend_options=_loop_options(config.limits))
+    except (SysadmdError, OSError, BaseExceptionGroup) as error:
+        causes = list(_leaves(error))
+        if started.is_set() or not all(isinstance(cause, (SysadmdError, OSError)) for cause in causes):
+            raise
+        sys.stderr.write(f"sysadmd: {causes[0]}\n")
         return EXIT_USAGE
 
 
-async def _main(config: Config, reload: Callable[[], Config]) -> int:
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions themselves, out of the groups that task groups put them into."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+async def _main(config: Config, reload: Callable[[], Config], started: asyncio.Event) -> int:
     from sysadmd.server.app import App
 
     app = App(config, reload)
     stop = anyio.Event()
 
     def ready() -> None:
+        started.set()
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -69,13 +83,15 @@ async def _signals(app: Any, stop: anyio.Event) -> None:
                 log.info("stopping", signal=signal.Signals(number).name)
                 notify("STOPPING=1")
                 stop.set()
-                return
+                break
             notify("RELOADING=1")
             try:
                 app.reload()
-            except SysadmdError as error:
+            except (SysadmdError, OSError) as error:
                 log.error("configuration not reloaded", reason=str(error))
             notify("READY=1")
+    # From here on a second TERM or INT ends the process at once; a HUP must not.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _loop_options(limits: Limits) -> dict[str, Any]:

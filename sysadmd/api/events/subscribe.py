@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sysadmd.api.services import Services
-from sysadmd.errors import NotFound
+from sysadmd.errors import Forbidden, NotFound
 from sysadmd.events.filter import Filter
 from sysadmd.events.subscription import SubscriptionSpec
 from sysadmd.rpc.call import Call, method
@@ -19,8 +19,8 @@ def subscribe(call: Call, services: Services) -> dict[str, Any]:
     if isinstance(call.args, dict):
         return _subscribe_extended(call, services) if call.args["topics"] else {}
     names = [call.args] if isinstance(call.args, str) else call.args
-    call.session.subscriptions.add(call.caller, call.dialect, [canonical_topic(name) for name in names])
-    return {"subscribe": names[-1]} if names else {}
+    call.session.subscriptions.add(call.caller, call.dialect, _visible(call, names))
+    return {"subscribe": names[-1]}
 
 
 @method("events/unsubscribe")
@@ -35,14 +35,14 @@ def unsubscribe(call: Call, services: Services) -> dict[str, Any]:
         return {"unsubscribe": subscription}
     names = [call.args] if isinstance(call.args, str) else call.args
     call.session.subscriptions.remove(call.dialect, [canonical_topic(name) for name in names])
-    return {"unsubscribe": names[-1]} if names else {}
+    return {"unsubscribe": names[-1]}
 
 
 def _subscribe_extended(call: Call, services: Services) -> dict[str, Any]:
     args, events = call.args, services.events
     since = args.get("since")
     spec = SubscriptionSpec(
-        topics=frozenset(canonical_topic(name) for name in args["topics"]),
+        topics=frozenset(_visible(call, args["topics"])),
         dialect=call.dialect,
         scope=call.caller,
         extended=True,
@@ -51,6 +51,18 @@ def _subscribe_extended(call: Call, services: Services) -> dict[str, Any]:
         since=(since["epoch"], since["seq"]) if since else None,
         replay_last=args.get("snapshot", False),
     )
-    snapshot = services.dispatcher.snapshot() if args.get("snapshot") and "dispatcher" in spec.topics else ()
+    # What can be resumed needs no snapshot, whose newer numbers would come before the older ones.
+    resumes = since is not None and since["epoch"] == events.epoch and since["seq"] <= events.head
+    wanted = spec.replay_last and "dispatcher" in spec.topics and not resumes
+    snapshot = services.dispatcher.snapshot() if wanted else ()
     subscription = call.session.subscriptions.add_extended(spec, snapshot)
     return {"subscribe": sorted(spec.topics), "subscription": subscription, "epoch": events.epoch, "seq": events.head}
+
+
+def _visible(call: Call, names: list[str]) -> list[str]:
+    """The topics, all of which the caller may see. Raises `Forbidden`."""
+    topics = [canonical_topic(name) for name in names]
+    for name, topic in zip(names, topics, strict=True):
+        if not call.caller.may_see(topic):
+            raise Forbidden(f"{call.caller.account} may not see {name}")
+    return topics

@@ -1,6 +1,7 @@
 """`rpc/auth`, `rpc/auth_token`, `rpc/auth_clear`: taking an identity and giving it back.
 
-Every attempt first drops the identity that the connection has (spec sysadm §3.1), so a failed one leaves a stranger.
+Every attempt takes the identity that the connection had (spec sysadm §3.1), so a failed one leaves a stranger. Only
+subscriptions outlive a good one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from sysadmd.rpc.call import Call, method
 @method("rpc/auth")
 async def auth(call: Call, services: Services) -> list[Any]:
     """Log in with a password: `[token, seconds]`."""
+    _revoke(call, services)
     try:
         scope = await services.accounts.authenticate(call.args["username"], call.args["password"])
-    except Unauthorized:
+    except BaseException:
         call.session.logout()
         raise
     return _adopt(call, services, services.tokens.issue(scope))
@@ -32,11 +34,17 @@ def auth_token(call: Call, services: Services) -> list[Any]:
 @method("rpc/auth_clear")
 def auth_clear(call: Call, services: Services) -> dict[str, Any]:
     """Log out: the token is revoked, subscriptions end."""
-    if call.session.token is not None:
-        services.tokens.revoke(call.session.token)
-        call.session.engine.end_token(call.session.token, call.session)
+    _revoke(call, services)
     call.session.logout()
     return {}
+
+
+def _revoke(call: Call, services: Services) -> None:
+    """End the token that is attached to the connection; other connections that use it end too."""
+    token, call.session.token = call.session.token, None
+    if token is not None:
+        services.tokens.revoke(token)
+        call.session.engine.end_token(token, call.session)
 
 
 def _adopt(call: Call, services: Services, token: str) -> list[Any]:
@@ -46,4 +54,4 @@ def _adopt(call: Call, services: Services, token: str) -> list[Any]:
         session.logout()
         raise Unauthorized
     session.login(scope, token, session.engine.monotonic() + services.tokens.remaining(token))
-    return [token, int(services.config.limits.token_idle)]
+    return [token, int(session.engine.limits.token_idle)]
