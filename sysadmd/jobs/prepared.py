@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Insert, Update
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 
 
 class Prepared:
@@ -29,9 +30,19 @@ class Prepared:
             return 0
         dialect = connection.dialect
         text, order = self._compiled.get(dialect.name) or self._compile(dialect)
-        if order is None:
-            return connection.exec_driver_sql(text, [dict(zip(self._names, row, strict=True)) for row in rows]).rowcount
-        return connection.exec_driver_sql(text, [order(row) for row in rows]).rowcount
+        ordered = (
+            [dict(zip(self._names, row, strict=True)) for row in rows] if order is None else list(map(order, rows))
+        )
+        # The driver's cursor, in the transaction that the connection has begun: what SQLAlchemy does around it takes as
+        # long as SQLite does for five rows.
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(text, ordered)
+            return cursor.rowcount
+        except dialect.loaded_dbapi.Error as error:
+            raise DBAPIError.instance(text, None, error, dialect.loaded_dbapi.Error) from error
+        finally:
+            cursor.close()
 
     def _compile(self, dialect: Dialect) -> tuple[str, itemgetter[Any] | None]:
         """The text, and what puts a row's values into its order; None where the driver takes parameters by name."""
