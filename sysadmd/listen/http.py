@@ -20,6 +20,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sysadmd.limits import Limits
 
+DRAIN = 5
+"""Seconds for the responses that are being sent when the server stops; the calls themselves are done by then."""
+
 
 class _Protocol(H11Protocol):
     """uvicorn waits for the first request, and for the end of each head, for ever; here whoever is late is cut off."""
@@ -94,6 +97,7 @@ class HttpListener:
         self.trust(trusted_proxies)
         config = uvicorn.Config(
             self._serve,
+            interface="asgi3",
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -101,13 +105,14 @@ class HttpListener:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=limits.connections,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=DRAIN,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=64 * 1024,
         )
         config.load()
         config.ssl = tls
         self._server = _Server(config, limits)
+        self._ended = anyio.Event()
         self._sockets = list(sockets)
 
     @property
@@ -124,14 +129,20 @@ class HttpListener:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop`."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._server.serve, self._sockets)
-            await self._server.ready.wait()
-            task_status.started()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._server.serve, self._sockets)
+                await self._server.ready.wait()
+                task_status.started()
+        finally:
+            for sock in self._sockets:
+                sock.close()  # uvicorn does it, unless it is cancelled
+            self._ended.set()
 
-    def stop(self) -> None:
-        """Finish the requests that run, then end `run`."""
+    async def stop(self) -> None:
+        """Finish the requests that run, at most five seconds, and end `run`."""
         self._server.should_exit = True
+        await self._ended.wait()
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

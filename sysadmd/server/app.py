@@ -191,9 +191,9 @@ class App:
             listener.stop_accepting()
         await self.engine.drain(self.config.limits.drain)
         self.rest.end_streams(STOPPING)
-        if self.http is not None:
-            self.http.stop()
         async with anyio.create_task_group() as tasks:
+            if self.http is not None:
+                tasks.start_soon(self.http.stop)
             tasks.start_soon(self.websocket.stop, CLOSE_GOING_AWAY, STOPPING)
             tasks.start_soon(self.unix.stop, CLOSE_GOING_AWAY, STOPPING)
         if self.config.socket.enabled:
