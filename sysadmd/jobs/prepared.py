@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 
 class Prepared:
-    """An insert or update of many rows. `names` are the statement's parameters in the order of a row's values."""
+    """An insert or update of many rows. `names` are its bound parameters in the order of a row's values."""
 
     def __init__(self, statement: Insert | Update, names: Sequence[str]) -> None:
         self._statement, self._names = statement, tuple(names)
@@ -46,8 +46,7 @@ class Prepared:
 
     def _compile(self, dialect: Dialect) -> tuple[str, itemgetter[Any] | None]:
         """The text, and what puts a row's values into its order; None where the driver takes parameters by name."""
-        columns = self._names if isinstance(self._statement, Insert) else None
-        compiled = self._statement.compile(dialect=dialect, column_keys=columns)
+        compiled = self._statement.compile(dialect=dialect)
         places = getattr(compiled, "positiontup", None)
         order = None if places is None else itemgetter(*map(self._names.index, places))
         self._compiled[dialect.name] = str(compiled), order

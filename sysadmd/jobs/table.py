@@ -55,7 +55,6 @@ _ATTEMPT_UPDATED = (
 )
 
 _JOB_INSERTED = (
-    "seq",
     "id",
     "ext_id",
     "kind",
@@ -89,14 +88,19 @@ _ATTEMPT_INSERTED = (
 )
 
 
+def _named(names: Iterable[str]) -> Mapping[str, Any]:
+    return {name: bindparam(name) for name in names}
+
+
 def _bound(names: Iterable[str]) -> Mapping[str, Any]:
     return {name: bindparam(f"new_{name}") for name in names}
 
 
-_LAST_SEQ = select(func.max(jobs.c.seq))
-_INSERT_JOB = Prepared(insert(jobs), _JOB_INSERTED)
-_INSERT_STEP = Prepared(insert(steps), _STEP_INSERTED)
-_INSERT_ATTEMPT = Prepared(insert(attempts), _ATTEMPT_INSERTED)
+# One more than the last, found by each row's own insert: a select before it would cost a statement in every turn.
+_NEXT_SEQ = select(func.coalesce(func.max(jobs.c.seq), literal_column("0")) + literal_column("1")).scalar_subquery()
+_INSERT_JOB = Prepared(insert(jobs).values(seq=_NEXT_SEQ, **_named(_JOB_INSERTED)), _JOB_INSERTED)
+_INSERT_STEP = Prepared(insert(steps).values(_named(_STEP_INSERTED)), _STEP_INSERTED)
+_INSERT_ATTEMPT = Prepared(insert(attempts).values(_named(_ATTEMPT_INSERTED)), _ATTEMPT_INSERTED)
 _UPDATE_JOB = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("old_id"))
@@ -141,9 +145,6 @@ def save(connection: Connection, changes: Iterable[tuple[Job | None, Job]]) -> N
     found = _Changes()
     for old, new in changes:
         _difference(found, old, new)
-    if found.new_jobs:
-        last = connection.execute(_LAST_SEQ).scalar() or 0
-        found.new_jobs = [(seq, *values) for seq, values in enumerate(found.new_jobs, last + 1)]
     _INSERT_JOB.run(connection, found.new_jobs)
     _INSERT_STEP.run(connection, found.new_steps)
     _INSERT_ATTEMPT.run(connection, found.new_attempts)
