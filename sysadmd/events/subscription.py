@@ -214,16 +214,23 @@ class Subscription:
                 f"more than {self._hub.limits.queue_events} events or {self._hub.limits.queue_bytes} bytes unread"
             )
             return
-        kept: dict[str, Item] = {}
-        if self.spec.policy == "coalesce":
-            kept = {item[2]: item for item in self._queue}
-            if sum(len(item[1]) for item in kept.values()) > self._hub.limits.queue_bytes:
-                kept = {}
-        survivors = sorted(kept.values())
-        lost = [item[0] for item in self._queue if kept.get(item[2]) is not item]
-        self.dropped += len(lost)
-        self._queue, self._bytes = deque(survivors), sum(len(item[1]) for item in survivors)
+        kept = self._newest() if self.spec.policy == "coalesce" else []
+        lost = (
+            [item[0] for item in self._queue if item not in kept] if kept else [self._queue[0][0], self._queue[-1][0]]
+        )
+        self.dropped += len(self._queue) - len(kept)
+        self._queue.clear()
+        self._queue.extend(kept)
+        self._bytes = sum(len(item[1]) for item in kept)
         self.lose(lost[0], lost[-1], "overflow")
+
+    def _newest(self) -> list[Item]:
+        """The newest item of each topic; none when even these are too much."""
+        newest = sorted({item[2]: item for item in self._queue}.values())
+        limits = self._hub.limits
+        if len(newest) > limits.queue_events or sum(len(item[1]) for item in newest) > limits.queue_bytes:
+            return []
+        return newest
 
     def _next_piece(self) -> bytes:
         frames, size = [], 0
