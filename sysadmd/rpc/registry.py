@@ -67,7 +67,7 @@ class Registry:
         actions = self._actions(namespace, name)
         if actions is None:
             raise NotFound(f"there is no {namespace}/{name}")
-        entry = actions.get(action)
+        entry = actions.get(action) or actions.get(action and action.lower())
         if entry is None and action is not None:
             entry = actions.get(action.lower())  # the originals lower it first (spec sysadm §4)
         if entry is None:

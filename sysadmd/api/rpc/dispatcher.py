@@ -6,11 +6,14 @@ from typing import Any
 
 from sysadmd.api.services import Services
 from sysadmd.rpc.call import Call, method
+from sysadmd.wire import CLASSIC
 
 
 @method("rpc/dispatcher/run")
-async def run(call: Call, services: Services) -> dict[str, Any]:
+async def run(call: Call, services: Services) -> dict[str, Any] | list[str]:
     """Queue one process for each id; the reply names them, events tell the rest."""
+    if not call.args and call.dialect is CLASSIC:
+        return []  # what the originals answer where no value is a job (spec sysadm §4.1)
     return {"started": await services.dispatcher.start(call.args, owner=call.caller.account)}
 
 
