@@ -215,7 +215,9 @@ class Session:
     def _admit(self, pending: Pending) -> None:
         limits = self.engine.limits
         entry = pending.entry
-        if isinstance(entry, Entry) and entry.method.inline:
+        if self.engine.draining:
+            self._start(pending)  # which refuses it now; a queue would keep it until nobody answers any more
+        elif isinstance(entry, Entry) and entry.method.inline:
             ahead = entry.method.key == "rpc/cancel" and self.scope is not None
             if ahead or not self._inline_running:
                 self._start(pending)
