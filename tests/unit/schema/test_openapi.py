@@ -62,9 +62,9 @@ def test_a_path_with_actions_takes_each_of_them_and_no_other() -> None:
         jsonschema.validate({"action": "dance"}, schema)
 
 
-def test_an_action_is_not_taken_for_a_job() -> None:
+def test_a_job_beside_the_action_must_be_one() -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"action": "list", "job": "date"}, body_schema(METHODS["rpc/dispatcher/run"]))
+        jsonschema.validate({"action": "run", "job": 5}, body_schema(METHODS["rpc/dispatcher/run"]))
 
 
 def test_who_must_log_in() -> None:
