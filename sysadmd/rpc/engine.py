@@ -37,6 +37,11 @@ RENEW_INTERVAL = 30.0
 """Seconds between two renewals of the tokens that are in use: far less than their idle life."""
 
 
+REVOKED = "the identity was revoked"
+REVOKE_GRACE = 1.0
+"""Seconds that the running calls of a revoked identity have to answer, before their connection is closed."""
+
+
 class Engine:
     """One for each server.
 
@@ -120,7 +125,17 @@ class Engine:
 
     def _revoke(self, session: Session) -> None:
         session.logout()
-        session.outlet.close(CLOSE_POLICY, "the identity was revoked")
+        if session.calls:
+            self.spawn(self._close_soon, session)
+        else:
+            session.outlet.close(CLOSE_POLICY, REVOKED)
+
+    async def _close_soon(self, session: Session) -> None:
+        """Close after the calls that run: whoever changes their own password is to have the answer."""
+        with anyio.move_on_after(REVOKE_GRACE):
+            while session.calls:  # noqa: ASYNC110  # as in `drain`
+                await anyio.sleep(0.01)
+        session.outlet.close(CLOSE_POLICY, REVOKED)
 
     # Calls
 

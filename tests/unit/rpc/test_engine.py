@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sysadmd.events.record import Draft
 from sysadmd.limits import Limits
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, CLOSE_POLICY, RENEW_INTERVAL
 from sysadmd.wire.sysadm import SYSADM
-from tests.unit.rpc.rig import FakeOutlet, Rig, auth_frame, frame, rig, scope, settle, slow_frame
+from tests.unit.rpc.rig import FakeOutlet, Rig, auth_frame, codes, frame, rig, scope, settle, slow_frame
 
 LIMITS = Limits(auth_timeout=30, idle_timeout=1800)
 
@@ -159,6 +160,20 @@ async def test_a_new_password_ends_the_sessions_of_the_account(tmp_path: Path) -
         server.engine.apply_policy(change("ann", revoked=True), reader)
         assert outlet.closed == [(CLOSE_POLICY, "the identity was revoked")]
         assert session.scope is None
+
+
+async def test_the_call_that_ends_its_own_identity_is_answered_before_the_close(tmp_path: Path) -> None:
+    async with rig(tmp_path) as server:
+        session, outlet = server.session()
+        session.receive(slow_frame("a"))
+        await settle()
+        server.engine.apply_policy(change("ann", revoked=True), reader)
+        assert session.scope is None
+        assert outlet.closed == []
+        server.gates.open("a")
+        await asyncio.sleep(0.05)
+        assert codes(outlet.replies) == {"a": 200}
+        assert outlet.closed == [(CLOSE_POLICY, "the identity was revoked")]
 
 
 async def test_an_account_that_is_gone_ends_its_sessions_even_without_a_token(tmp_path: Path) -> None:

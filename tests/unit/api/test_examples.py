@@ -1,0 +1,121 @@
+"""Every example of every schema file, made against a running server: the documentation tells the truth.
+
+A result shows the form, since times, ids and tokens differ on every machine, so it is checked against `returns`; where
+it does not depend on the machine it must be equal too (`EQUAL`). An error has the code that the example says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sysadmd.schema import Example, Method, load_methods
+from tests.integration.apps import LiveApp, running_app
+from tests.integration.servers import Peer
+
+METHODS = load_methods()
+EXAMPLES = [
+    pytest.param(method, example, id=f"{method.key}: {example.title}")
+    for method in METHODS.values()
+    for example in method.examples
+]
+ANSWERED_BY_EACH_MACHINE = {
+    "events/subscribe: The end of one job, resumable": "the epoch and the number of the last record",
+    "rpc/accounts/list: Who may log in?": "times",
+    "rpc/auth: Log in": "the token",
+    "rpc/auth_token: Log in again": "the token",
+    "rpc/discover: The document (shortened)": "it is shortened",
+    "rpc/dispatcher/exec: What does it say?": "the id and the times",
+}
+"""Examples whose result is not equal, and what differs."""
+LIVE_BY_PREPARATION = {"rpc/auth_token: Log in again"}
+"""Examples that no other machine could repeat as they are; the test puts in what they need."""
+COMMANDS = "rpc/dispatcher/"
+
+
+def title(method: Method, example: Example) -> str:
+    return f"{method.key}: {example.title}"
+
+
+def envelope_args(method: Method, args: Any) -> Any:
+    return {"action": method.action, **args} if method.action is not None else args
+
+
+async def make(peer: Peer, method: Method, args: Any) -> dict[str, Any]:
+    return await peer.request(method.namespace, method.name, envelope_args(method, args))
+
+
+@contextlib.asynccontextmanager
+async def example_server(directory: Path, method: Method) -> AsyncIterator[LiveApp]:
+    """A server on the host of the examples; commands only run where the method is about them."""
+    accounts = {"admin": ("admin",)}
+    executor = method.key.startswith(COMMANDS)
+    async with running_app(directory, executor=executor, accounts=accounts, node="vault") as live:
+        yield live
+
+
+async def prepared_args(peer: Peer, method: Method, example: Example) -> Any:
+    """The arguments, after the calls that must come before."""
+    for before in example.before:
+        reply = await make(peer, METHODS[before.call], before.args)
+        assert reply["name"] == "response", reply
+    if title(method, example) == "rpc/auth_token: Log in again":
+        return {"token": await peer.login()}
+    assert example.live, f"{title(method, example)}: say in LIVE_BY_PREPARATION what it needs"
+    return example.args
+
+
+@pytest.mark.parametrize("method,example", EXAMPLES)
+async def test_an_example_is_true(tmp_path: Path, method: Method, example: Example) -> None:
+    async with example_server(tmp_path, method) as live, live.connect() as peer:
+        reply = await make(peer, method, await prepared_args(peer, method, example))
+        if example.error is not None:
+            assert reply["name"] == "error"
+            assert reply["args"]["code"] == example.error.code
+            assert example.error.code in {case.code for case in method.errors}
+            return
+        assert reply["name"] == "response", reply
+        jsonschema.Draft202012Validator(dict(method.returns)).validate(reply["args"])
+        jsonschema.Draft202012Validator(dict(method.returns)).validate(example.result)
+        if title(method, example) not in ANSWERED_BY_EACH_MACHINE:
+            assert without_state(reply["args"]) == without_state(example.result)
+
+
+def without_state(result: Any) -> Any:
+    """A job that an example begins may still be pending, or run already."""
+    if isinstance(result, dict):
+        return {key: without_state(value) for key, value in result.items() if (key, value) not in LIVE_STATES}
+    return result
+
+
+LIVE_STATES = (("state", "pending"), ("state", "running"))
+
+
+def test_the_tables_name_examples_that_exist() -> None:
+    titles = {title(method, example) for method in METHODS.values() for example in method.examples}
+    assert titles >= LIVE_BY_PREPARATION | ANSWERED_BY_EACH_MACHINE.keys()
+
+
+def test_only_prepared_examples_are_not_live() -> None:
+    not_live = {title(m, e) for m in METHODS.values() for e in m.examples if not e.live}
+    assert not_live == LIVE_BY_PREPARATION
+
+
+def test_every_method_has_an_example() -> None:
+    assert [key for key, method in METHODS.items() if not method.examples] == []
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_a_method_names_the_refusals_of_its_access(method: Method) -> None:
+    codes = {case.code for case in method.errors}
+    if method.access == "public":
+        assert 403 not in codes
+    else:
+        assert 401 in codes
+    if method.access in {"admin", "run"}:
+        assert 403 in codes
