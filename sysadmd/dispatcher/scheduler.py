@@ -43,6 +43,8 @@ from sysadmd.limits import Limits
 
 log = logging.getLogger(__name__)
 
+INLINE_FILES = 8
+"""Files that are made in the loop, some 15 microseconds each; a thread for so few costs more than they do."""
 RETRY = 1.0
 """Seconds until a turn that could not be committed is tried again."""
 
@@ -149,9 +151,7 @@ class Scheduler:
         if turn.changes:
             try:
                 committed = self._events.submit(turn.write)
-                # The files are made while the disk is busy with the commit. One whose lease fails stays behind, empty.
-                if leased:
-                    outputs = await anyio.to_thread.run_sync(self._files.open_all, leased)
+                outputs = await self._open_outputs(leased)
                 await committed
             except Exception as error:  # noqa: BLE001  # whatever the store raises, the dispatcher goes on
                 close_all(outputs)
@@ -167,6 +167,13 @@ class Scheduler:
         for attempt, output in zip(leased, outputs, strict=True):
             self.watch.add(attempt)
             self.attempts.send(attempt, output)
+
+    async def _open_outputs(self, leased: Sequence[Attempt]) -> list[int | OSError]:
+        """Make the files while the writer thread has the commit. One whose lease is not stored stays behind, empty."""
+        if len(leased) > INLINE_FILES:
+            return await anyio.to_thread.run_sync(self._files.open_all, leased)
+        await asyncio.sleep(0)  # the log hands over in the next step of the loop
+        return self._files.open_all(leased)
 
     def _record_pids(self, turn: Turn, frames: Iterable[Started]) -> None:
         for frame in frames:
