@@ -146,22 +146,30 @@ class HttpListener:
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for every address of `host` (all addresses when it is empty)."""
+    """Sockets bound to every address of `host` (all addresses when it is empty). Raises OSError."""
     infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
-    for family, kind, proto, _, found in infos:
-        try:
-            sock = socket.socket(family, kind, proto)
-        except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT and len(infos) > 1:
-                continue  # a kernel without IPv6 may still know the name of such an address
-            raise
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Port 0 asks for any port; every address then gets the one that the first got.
-        chosen = sockets[0].getsockname()[1] if sockets else port
-        sock.bind((found[0], chosen, *found[2:]))
-        sock.setblocking(False)
-        sockets.append(sock)
+    try:
+        for family, kind, proto, _, found in infos:
+            # Port 0 asks for any port; every address then gets the one that the first got.
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(socket.socket(family, kind, proto))
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT and len(infos) > 1:
+                    continue  # a kernel without IPv6 may still know the name of such an address
+                raise
+            _bind(sockets[-1], (found[0], chosen, *found[2:]))
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
     return sockets
+
+
+def _bind(sock: socket.socket, address: tuple[Any, ...]) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(address)
+    sock.setblocking(False)
