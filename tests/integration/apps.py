@@ -21,7 +21,6 @@ from tests.integration.servers import PASSWORD, Peer, end_executor
 
 ACCOUNTS = {"admin": ("admin",), "oper": ("operator",), "view": ("viewer",), "nobody-much": ()}
 LOOPBACK = {"listen.host": "127.0.0.1", "listen.port": 0, "rest.host": "127.0.0.1", "rest.port": 0}
-PLAIN = {"listen.tls": False, "rest.tls": False}
 CHEAP = Cost(passes=1, memory=8, lanes=1)
 
 
@@ -78,6 +77,7 @@ async def running_app(
     directory: Path,
     *,
     executor: bool = False,
+    tls: bool = False,
     accounts: Mapping[str, tuple[str, ...]] = ACCOUNTS,
     prepare: Callable[[App], None] = lambda app: None,
     **options: Any,
@@ -87,7 +87,8 @@ async def running_app(
     `options` are configuration keys with `__` for the dot. Without `executor` no commands run, which saves a process.
     """
     named = {key.replace("__", "."): value for key, value in options.items()}
-    config = load(None, {**LOOPBACK, **PLAIN, "state_dir": str(directory / "state"), **named})
+    transport = {"listen.tls": tls, "rest.tls": tls, "state_dir": str(directory / "state")}
+    config = load(None, {**LOOPBACK, **transport, **named})
     config.state_dir.mkdir(mode=0o700, exist_ok=True)
     app = App(config, lambda: config)
     app.accounts._passwords = Passwords(CHEAP)
