@@ -12,7 +12,7 @@ STAMP = $(VENV)/.installed
 JOBS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: all setup run test packages lint format docs bench clean
+.PHONY: all setup run test packages lint format docs man bench clean
 
 # The steps share one environment and two cores.
 .NOTPARALLEL:
@@ -51,8 +51,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup
+docs: setup man
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+# One page for each command, in docs/_build/man; `man -l docs/_build/man/sysadmd.1` reads one where it is.
+man: setup
+	PYTHONPATH=docs/_ext $(BIN)/python -m sysadmd_reference.man docs/_build/man
 
 bench: setup
 	$(BIN)/python -m tests.bench --write docs/performance.md

@@ -65,7 +65,13 @@ async def _main(config: Config, reload: Callable[[], Config], started: asyncio.E
         gc.collect()
         gc.freeze()
         notify("READY=1")
-        log.info("ready", node=config.node, listen=app.websocket.addresses, rest=app.http.addresses if app.http else [])
+        log.info(
+            "ready",
+            node=config.node,
+            listen=app.websocket.addresses,
+            rest=app.http.addresses if app.http else [],
+            socket=str(config.socket.path) if config.socket.enabled else None,
+        )
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_signals, app, stop)
