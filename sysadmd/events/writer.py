@@ -21,13 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from sysadmd.events.record import Draft, Numbered, Posted, gap, number, post
 from sysadmd.store import Store
-from sysadmd.store.bulk import insert_rows
 from sysadmd.store.faults import explain
+from sysadmd.store.prepared import Prepared
 from sysadmd.store.rows import put_meta
 from sysadmd.store.tables import event
 
@@ -58,6 +58,8 @@ class Dropped:
 
     count: int
 
+
+_INSERT_EVENT = Prepared(insert(event), [column.name for column in event.columns])
 
 Entry = Change | Posted | Dropped
 
@@ -126,7 +128,7 @@ class Writer:
                     self._number(batch, posted, rows)
             else:
                 _drop(batch, entry.count, self._clock())
-        insert_rows(connection, event, rows)
+        _INSERT_EVENT.run(connection, rows)
         if batch.next > batch.reserved - BLOCK // 2:
             batch.reserved = batch.next + BLOCK
             put_meta(connection, RESERVED, str(batch.reserved))

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, select, update
 
 from sysadmd.jobs.model import FINAL_STATES, Attempt, Job, Step
-from sysadmd.jobs.prepared import Prepared, encode
 from sysadmd.jobs.transitions import StaleTransition
+from sysadmd.store.prepared import Prepared, encode
 from sysadmd.store.tables import attempt as attempts
 from sysadmd.store.tables import job as jobs
 from sysadmd.store.tables import lane as lanes
