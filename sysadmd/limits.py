@@ -1,7 +1,7 @@
 """Every limit that sysadmd ships, with its default and its reason.
 
-`Limits` is one frozen object, made from the `[limits]` table of the configuration and handed down by the composition root.
-Sizes are bytes, times are seconds.
+`Limits` is one frozen object, made from the `[limits]` table of the configuration and handed down by the composition
+root. Sizes are bytes, times are seconds.
 """
 
 from __future__ import annotations

@@ -42,6 +42,10 @@ RELOADABLE = frozenset(
     }
 )
 """Keys that SIGHUP applies, `*` for a whole table; every other change waits for a restart."""
+FIXED = frozenset(
+    {"limits.connections", "limits.handshake_timeout", "limits.ring_bytes", "limits.ring_events", "limits.tls_buffer"}
+)
+"""Keys of such a table that are read once, when a server starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,7 @@ def schemas_root() -> Path:
 
 def reloadable(key: str) -> bool:
     """Whether SIGHUP applies a change of `key`, such as `limits.drain`."""
-    return key in RELOADABLE or f"{key.partition('.')[0]}.*" in RELOADABLE
+    return key not in FIXED and (key in RELOADABLE or f"{key.partition('.')[0]}.*" in RELOADABLE)
 
 
 def diff(old: Config, new: Config) -> tuple[Change, ...]:

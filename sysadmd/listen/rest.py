@@ -154,7 +154,8 @@ class RestApi:
         except BaseException:
             session.close()
             raise
-        return EventStream(session, outlet, HEADERS)
+        limits = self._engine.limits
+        return EventStream(session, outlet, HEADERS, patience=limits.ping_interval + limits.ping_timeout)
 
     async def _healthz(self, http: HttpRequest) -> Response:
         state = self._healthy()

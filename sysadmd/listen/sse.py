@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
+import anyio
+import structlog
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sysadmd.errors import Unavailable
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
 from sysadmd.rpc.session import Session
 from sysadmd.wire.sse import COMMENT, SSE
+
+log = structlog.get_logger(__name__)
 
 KEEPALIVE = 15.0
 """Seconds between two comments on a quiet stream."""
@@ -95,13 +100,22 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, session: Session, outlet: StreamOutlet, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, session: Session, outlet: StreamOutlet, headers: Mapping[str, str], *, patience: float = 40.0
+    ) -> None:
         super().__init__(stream(session, outlet), headers={**headers, "X-Accel-Buffering": "no"})
-        self._session = session
+        self._session, self._patience = session, patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send it. A client that takes nothing for `patience` seconds is gone: HTTP has no ping to ask it."""
+
+        async def within_patience(message: Message) -> None:
+            with anyio.fail_after(self._patience):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, within_patience)
+        except (ClientDisconnect, TimeoutError):
+            log.info("event stream ended", address=self._session.peer.address, reason="its client reads no more")
         finally:
             self._session.close()

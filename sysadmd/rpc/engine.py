@@ -15,12 +15,13 @@ from anyio.abc import TaskGroup
 
 from sysadmd.auth.policy import PolicyChange
 from sysadmd.auth.scope import Scope
-from sysadmd.errors import InternalError, RpcError, Unavailable
+from sysadmd.errors import InternalError, NotFound, RpcError, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.limits import Limits
 from sysadmd.rpc.registry import Entry, Registry
 from sysadmd.rpc.session import Outlet, Peer, Session
-from sysadmd.wire.messages import Request
+from sysadmd.wire import JSONRPC
+from sysadmd.wire.messages import Dialect, Request
 
 log = structlog.get_logger(__name__)
 
@@ -139,12 +140,16 @@ class Engine:
 
     # Calls
 
-    def resolve(self, request: Request) -> Entry | RpcError:
+    def resolve(self, request: Request, dialect: Dialect) -> Entry | RpcError:
         """The method that a request addresses, or why there is none."""
         try:
-            return self.registry.find(request.namespace, request.name, request.action)
+            entry = self.registry.find(request.namespace, request.name, request.action)
         except RpcError as error:
             return error
+        if dialect is JSONRPC and request.action and entry.method.action is None:
+            # There the action is a part of the method's name; elsewhere it is an argument that some methods have.
+            return NotFound(f"there is no {entry.method.key}/{request.action}")
+        return entry
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Run a call's task."""

@@ -141,7 +141,7 @@ class Session:
                 engine.count("", entry.code)
                 respond(frame.dialect.error(None, entry))
             else:
-                self._admit(Pending(entry, frame.dialect, respond, engine.resolve(entry)))
+                self._admit(Pending(entry, frame.dialect, respond, engine.resolve(entry, frame.dialect)))
 
     def cancel(self, request_id: Any) -> bool:
         """Withdraw the call with this id; whether there was one. The call itself is answered 499."""
@@ -160,7 +160,7 @@ class Session:
 
     async def perform(self, request: Request, dialect: Dialect) -> Any:
         """Run one request to its end and return its result, for listeners that wait (REST). Raises `RpcError`."""
-        engine, found = self.engine, self.engine.resolve(request)
+        engine, found = self.engine, self.engine.resolve(request, dialect)
         key = found.method.key if isinstance(found, Entry) else ""
         try:
             engine.refuse_while_draining()
@@ -221,10 +221,11 @@ class Session:
             ahead = entry.method.key == "rpc/cancel" and self.scope is not None
             if ahead or not self._inline_running:
                 self._start(pending)
-            elif len(self._inline) >= limits.calls_queued:
-                self._refuse(pending, TooManyRequests(f"more than {limits.calls_queued} authentications wait"))
+            elif len(self._inline) + len(self._waiting) >= limits.calls_queued:
+                self._refuse(pending, TooManyRequests(f"{limits.calls_queued} calls wait for an authentication"))
             else:
-                self._inline.append(pending)
+                # Behind calls that wait for an earlier log-in, so that these run as whom they were sent.
+                (self._waiting or self._inline).append(pending)
         elif not self._inline_running and not self._waiting and len(self._running) < limits.calls_in_flight:
             self._start(pending)
         elif len(self._waiting) >= limits.calls_queued:

@@ -68,8 +68,8 @@ async def _main(config: Config, reload: Callable[[], Config], started: asyncio.E
         log.info(
             "ready",
             node=config.node,
-            listen=app.websocket.addresses,
-            rest=app.http.addresses if app.http else [],
+            listen=app.listeners.websocket.addresses,
+            rest=app.listeners.http.addresses if app.listeners.http else [],
             socket=str(config.socket.path) if config.socket.enabled else None,
         )
 

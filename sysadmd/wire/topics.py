@@ -67,6 +67,11 @@ def documented_args(topic: str, data: Any, *, extended: bool = False) -> Args:
     return (data,) if render is None else render(data, extended=extended)
 
 
+def documented_log(details: Mapping[str, Any]) -> dict[str, Any]:
+    """A process's log object as documented clients see it: the keys in order, the times in ISO 8601."""
+    return _log_object(details, _offset_time)
+
+
 def classic_args(topic: str, data: Any) -> Args:
     """The same for the original programs, before scalars are turned into strings."""
     render = _CLASSIC.get(topic)
@@ -120,9 +125,9 @@ def _documented_dispatcher(data: Mapping[str, Any], *, extended: bool) -> Args:
     args.update((key, value) for key, value in data["extra"].items() if key not in args)
     if phase in ("output", "command"):
         # Running updates carry what is new; the whole log comes at the end.
-        args["process_details"] = _log_object(data["update"] or data["details"], _offset_time)
+        args["process_details"] = documented_log(data["update"] or data["details"])
     elif phase != "pending" or typed:
-        args["process_details"] = _log_object(data["details"], _offset_time)
+        args["process_details"] = documented_log(data["details"])
     return (args,)
 
 

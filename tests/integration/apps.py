@@ -33,7 +33,7 @@ class LiveApp:
 
     @property
     def port(self) -> int:
-        return int(self.app.websocket.addresses[0][1])
+        return int(self.app.listeners.websocket.addresses[0][1])
 
     @property
     def url(self) -> str:
@@ -41,8 +41,8 @@ class LiveApp:
 
     @property
     def rest_url(self) -> str:
-        assert self.app.http is not None
-        address: Any = self.app.http.addresses[0]
+        assert self.app.listeners.http is not None
+        address: Any = self.app.listeners.http.addresses[0]
         return f"{'https' if self.app.config.rest.tls else 'http'}://127.0.0.1:{address[1]}"
 
     @property

@@ -38,7 +38,9 @@ FAST = Limits(running_update=0.05, kill_grace=0.3)
 
 def config_for(state: Path, limits: Limits = FAST, **changes: Any) -> Config:
     """The configuration of a test."""
-    return replace(Config(state_dir=state, node="test", socket=Socket(state / "sysadmd.sock"), limits=limits), **changes)
+    return replace(
+        Config(state_dir=state, node="test", socket=Socket(state / "sysadmd.sock"), limits=limits), **changes
+    )
 
 
 @contextmanager

@@ -336,12 +336,12 @@ async def test_metrics_need_a_log_in_from_elsewhere(tmp_path: Path) -> None:
 async def test_only_a_trusted_proxy_is_believed_about_the_client(tmp_path: Path) -> None:
     async with running_app(tmp_path, rest__trusted_proxies=("192.0.2.0/24",)) as live, live.http(None) as http:
         assert (await http.get("/metrics", headers=ELSEWHERE)).status == 200
-        assert live.app.http is not None
-        live.app.http.trust(("127.0.0.0/8",))
+        assert live.app.listeners.http is not None
+        live.app.listeners.http.trust(("127.0.0.0/8",))
         assert await refused(await http.get("/metrics", headers=ELSEWHERE)) == 401
         claims_loopback = {"X-Forwarded-For": "127.0.0.1, 203.0.113.9"}
         assert await refused(await http.get("/metrics", headers=claims_loopback)) == 401
-        live.app.http.trust(())
+        live.app.listeners.http.trust(())
         assert (await http.get("/metrics", headers=ELSEWHERE)).status == 200
 
 

@@ -46,7 +46,7 @@ for line in open("@TABLE@"):
 def process(state: str, process_id: str) -> Any:
     def wanted(event: dict[str, Any]) -> bool:
         args = event["args"]
-        return args.get("state") == state and args.get("process_id") == process_id
+        return bool(args.get("state") == state and args.get("process_id") == process_id)
 
     return wanted
 

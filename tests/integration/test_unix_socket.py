@@ -17,7 +17,7 @@ from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed
 
 from sysadmd.errors import StateError
-from sysadmd.server.app import _clear_socket
+from sysadmd.server.listeners import _clear_socket
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer
 

@@ -358,10 +358,10 @@ async def test_a_fault_while_identifying_ends_one_connection(tmp_path: Path) -> 
         raise OSError("no credentials")
 
     async with running_app(tmp_path) as live:
-        live.app.websocket._identify = fail
+        live.app.listeners.websocket._identify = fail
         async with live.connect(login=None) as peer:
             assert (await close_of(peer.connection))[0] == 1011
-        live.app.websocket._identify = None
+        live.app.listeners.websocket._identify = None
         async with live.connect() as peer:
             assert await peer.call("rpc", "query")
         await no_sessions(live)

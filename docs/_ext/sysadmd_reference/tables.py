@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from sysadmd import errors as tree
-from sysadmd.config import RELOADABLE
+from sysadmd.config import FIXED, RELOADABLE
 from sysadmd.limits import GIB, KIB, MIB, Limits
 from sysadmd_reference.schema_text import cell, rows, table
 
@@ -19,7 +19,7 @@ SIZES = {"bytes", "buffer", "log", "cap", "unauthenticated", "authenticated", "b
 def config(path: Path) -> str:
     """All keys of the configuration file, and those of them that SIGHUP applies."""
     schema = json.loads(path.read_text())
-    live = [f"- every key of `[{key[:-2]}]`" if key.endswith(".*") else f"- `{key}`" for key in sorted(RELOADABLE)]
+    live = [f"- {_whole_table(key)}" if key.endswith(".*") else f"- `{key}`" for key in sorted(RELOADABLE)]
     parts = [
         "# Configuration",
         schema["description"],
@@ -30,6 +30,11 @@ def config(path: Path) -> str:
         "\n".join(live),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _whole_table(key: str) -> str:
+    fixed = [f"`{one}`" for one in sorted(FIXED) if one.startswith(key[:-1])]
+    return f"every key of `[{key[:-2]}]`" + (f" but {', '.join(fixed)}" if fixed else "")
 
 
 def limits(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from sysadmd.api.services import Services
 from sysadmd.rpc.call import Call, method
 from sysadmd.wire import CLASSIC
+from sysadmd.wire.topics import documented_log
 
 
 @method("rpc/dispatcher/run")
@@ -20,7 +21,7 @@ async def run(call: Call, services: Services) -> dict[str, Any] | list[str]:
 @method("rpc/dispatcher/exec")
 async def execute(call: Call, services: Services) -> dict[str, Any]:
     """Run one process to its end and return its log; withdrawing the call kills it."""
-    return await services.dispatcher.execute(call.args, owner=call.caller.account)
+    return documented_log(await services.dispatcher.execute(call.args, owner=call.caller.account))
 
 
 @method("rpc/dispatcher/list")

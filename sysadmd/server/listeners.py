@@ -1,0 +1,136 @@
+"""The server's listeners together: what they share, when they start, and how they stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from pathlib import Path
+
+import anyio
+import structlog
+
+from sysadmd.auth.peer import peer_uid, scope_of_uid
+from sysadmd.auth.policy import Policy
+from sysadmd.config import Config
+from sysadmd.errors import StateError, SysadmdError
+from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
+from sysadmd.keys.tls import reload_certificate, server_context
+from sysadmd.listen.http import HttpListener, bind
+from sysadmd.listen.rest import RestApi
+from sysadmd.listen.websocket import Connection, WebSocketListener
+from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
+from sysadmd.rpc.session import Session
+
+log = structlog.get_logger(__name__)
+
+STOPPING = "the server is stopping"
+CERTIFICATE_CHECK = 86_400.0
+"""Seconds between two looks at the certificate's end."""
+
+
+class Listeners:
+    """WebSocket over TCP, the same on the Unix socket, and HTTP."""
+
+    def __init__(self, config: Config, engine: Engine, policy: Policy, rest: RestApi) -> None:
+        self.config, self._engine, self._policy, self._rest = config, engine, policy, rest
+        self.websocket = WebSocketListener(engine, kind="tcp", origins=config.origins, classic=config.classic)
+        self.unix = WebSocketListener(engine, kind="unix", identify=self._identify)
+        self.http: HttpListener | None = None
+        self._tls: ssl.SSLContext | None = None
+
+    async def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Take connections. What goes on in the background belongs to `tasks`."""
+        config = self.config
+        tls = self._tls = self._tls_context()
+        host = None if config.listen.host == "*" else config.listen.host
+        await self.websocket.start(host=host, port=config.listen.port, ssl=tls if config.listen.tls else None)
+        if config.socket.enabled:
+            await self._start_unix(config.socket.path)
+        if config.rest.enabled:
+            sockets = bind("" if config.rest.host == "*" else config.rest.host, config.rest.port)
+            proxies = config.rest.trusted_proxies
+            rest_tls = tls if config.rest.tls else None
+            self.http = HttpListener(self._rest.app(), sockets, rest_tls, trusted_proxies=proxies, limits=config.limits)
+            await tasks.start(self.http.run)
+        tasks.start_soon(self._renew_certificate)
+
+    async def stop(self) -> None:
+        """No new connections or calls, what runs is drained, subscribers are told by the close reason."""
+        for listener in (self.websocket, self.unix):
+            listener.stop_accepting()
+        await self._engine.drain(self.config.limits.drain)
+        self._rest.end_streams(STOPPING)
+        async with anyio.create_task_group() as tasks:
+            if self.http is not None:
+                tasks.start_soon(self.http.stop)
+            tasks.start_soon(self.websocket.stop, CLOSE_GOING_AWAY, STOPPING)
+            tasks.start_soon(self.unix.stop, CLOSE_GOING_AWAY, STOPPING)
+        if self.config.socket.enabled:
+            self.config.socket.path.unlink(missing_ok=True)
+
+    def reconfigure(self, config: Config) -> None:
+        """Take the changed keys of a configuration. Raises SysadmdError for a certificate that cannot be used."""
+        self.config = config
+        self.websocket.origins, self.websocket.classic = tuple(config.origins), config.classic
+        if self.http is not None:
+            self.http.trust(config.rest.trusted_proxies)
+        self._use_certificate()
+
+    async def _start_unix(self, path: Path) -> None:
+        """Everybody may connect; who they are, the kernel says."""
+        _clear_socket(path)
+        await self.unix.start(unix=True, path=os.fspath(path))
+        os.chmod(path, 0o666)  # noqa: PTH101, S103  # everybody may connect, and Path.chmod is taken for blocking
+
+    def _identify(self, session: Session, connection: Connection) -> None:
+        uid, policy = peer_uid(connection.transport.get_extra_info("socket")), self._policy
+        scope = scope_of_uid(policy, uid)
+        if scope is not None:
+            session.login(scope, None, None, lambda: scope_of_uid(policy, uid))
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        config = self.config
+        if not config.listen.tls and not (config.rest.enabled and config.rest.tls):
+            return None
+        files = self._certificate()
+        log.info("certificate", file=str(files.cert), fingerprint=files.fingerprint)
+        return server_context(files.cert, files.key)
+
+    def _certificate(self) -> CertificateFiles:
+        """The configured pair, checked, or our own, made or renewed where that is due."""
+        listen = self.config.listen
+        if listen.certificate is not None and listen.key is not None:
+            return check_certificate(listen.certificate, listen.key)
+        return ensure_certificate(self.config.state_dir)
+
+    def _use_certificate(self) -> None:
+        """New connections get the pair as it is now."""
+        if self._tls is not None:
+            files = self._certificate()
+            reload_certificate(self._tls, files.cert, files.key)
+
+    async def _renew_certificate(self) -> None:
+        """A self-signed certificate is renewed before its end; new connections get the new one."""
+        while True:
+            await anyio.sleep(CERTIFICATE_CHECK)
+            try:
+                self._use_certificate()
+            except SysadmdError as error:
+                log.warning("certificate", reason=str(error))
+
+
+def _clear_socket(path: Path) -> None:
+    """Make room for the socket: one that nobody answers is removed. Raises `StateError` for anything else there."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not path.is_symlink() and not path.exists():
+        return
+    if not path.is_socket():
+        raise StateError(f"socket {path}: there is something that is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise StateError(f"socket {path} is in use by another server")
