@@ -76,7 +76,7 @@ class StateLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back. Idempotent. The file stays: removing it would let two holders lock two different files."""
+        """Give the lock back. Idempotent. The file stays: without it two holders could lock two different files."""
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
