@@ -18,12 +18,14 @@ from sysadmd.cli.values import host_port
 @click.option("--listen", type=host_port, metavar="H:P", help="Address of the WebSocket listener. [default: *:12150]")
 @click.option("--rest", type=host_port, metavar="H:P", help="Address of the HTTP listener. [default: *:12151]")
 @click.option("--no-tls", is_flag=True, help="No TLS; only on loopback addresses.")
+@click.option("--no-executor", is_flag=True, help="Start no executor; wait for the one that its own service starts.")
 def serve(
     config: Path | None,
     state_dir: Path | None,
     listen: tuple[str, int] | None,
     rest: tuple[str, int] | None,
     no_tls: bool,
+    no_executor: bool,
 ) -> int:
     """Run the server.
 
@@ -34,6 +36,8 @@ def serve(
     from sysadmd.server import run
 
     overrides = overrides_of(state_dir, listen, rest, no_tls)
+    if no_executor:
+        overrides["dispatcher.launch_executor"] = False
     return run(load(config, overrides), lambda: load(config, overrides))
 
 

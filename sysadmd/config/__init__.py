@@ -43,7 +43,14 @@ RELOADABLE = frozenset(
 )
 """Keys that SIGHUP applies, `*` for a whole table; every other change waits for a restart."""
 FIXED = frozenset(
-    {"limits.connections", "limits.handshake_timeout", "limits.ring_bytes", "limits.ring_events", "limits.tls_buffer"}
+    {
+        "dispatcher.launch_executor",
+        "limits.connections",
+        "limits.handshake_timeout",
+        "limits.ring_bytes",
+        "limits.ring_events",
+        "limits.tls_buffer",
+    }
 )
 """Keys of such a table that are read once, when a server starts."""
 
@@ -80,8 +87,12 @@ class Socket:
 
 @dataclass(frozen=True, slots=True)
 class DispatcherConfig:
-    """What every command gets. `timeout`: seconds, None for none. `rlimits`: names of setrlimit(2) without RLIMIT_."""
+    """What every command gets. `timeout`: seconds, None for none. `rlimits`: names of setrlimit(2) without RLIMIT_.
 
+    `launch_executor`: start one where none answers.
+    """
+
+    launch_executor: bool = True
     environment: tuple[str, ...] = ENVIRONMENT
     variables: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None

@@ -50,7 +50,7 @@ class App:
         self.events = EventLog(self.store, node=config.node, limits=limits)
         self.accounts = Accounts(self.store, self.events, limits=limits)
         self.tokens = Tokens(self.store, self.events, self.accounts.policy, limits=limits)
-        self.dispatcher = Dispatcher(self.store, self.events, config)
+        self.dispatcher = Dispatcher(self.store, self.events, config, launch_executor=config.dispatcher.launch_executor)
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
