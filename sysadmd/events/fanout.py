@@ -176,12 +176,11 @@ class FanOut:
             if subscription.behind:
                 subscription.enqueue(items, size)
                 continue
-            sink = subscription.sink
-            if not sink.writable():
-                subscription.enqueue(items, size)
-                continue
             try:
-                sink.write(data)
+                if subscription.sink.writable():
+                    subscription.sink.write(data)
+                else:
+                    subscription.enqueue(items, size)
             except Exception as error:  # noqa: BLE001 - one broken sink must not end the round
                 logger.warning("a subscription ends: %s", error)
                 subscription.fail(f"the sink failed: {error}")

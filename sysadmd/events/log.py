@@ -31,7 +31,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -60,6 +60,8 @@ PENDING_ENTRIES = 16_384
 """Entries of the FIFO: a second of the busiest machine while the disk is stuck."""
 PENDING_BYTES = 32 * 1024 * 1024
 """Bytes of the drafts in the FIFO."""
+TOP_UP_AGAIN = BLOCK // 64
+"""Records until a reservation that failed is tried again: some thirty times before the numbers run out."""
 BATCH_ENTRIES = 512
 """Entries of one transaction: a commit is a small part of its time already, and a turn of the loop delivers it all."""
 
@@ -80,6 +82,8 @@ class EventLog:
         self._fifo_bytes = 0
         self._writer: Writer | None = None
         self._busy = False
+        self._flying: Batch | None = None
+        self._top_up_at = 0
         self._kicked = False
         self._closing = False
         self._idle = asyncio.Event()
@@ -222,14 +226,17 @@ class EventLog:
             self._turn(None)
 
     def _top_up(self) -> None:
-        """Reserve seqs long before they run out: an empty batch does nothing else."""
-        if self._next > self._reserved - BLOCK // 2 and self._writer is not None:
+        """Reserve seqs long before they run out: an empty batch does nothing else. One that failed is not repeated for
+        each record, only for each part of what is left.
+        """
+        if self._next >= self._top_up_at and self._next > self._reserved - BLOCK // 2 and self._writer is not None:
+            self._top_up_at = self._next + TOP_UP_AGAIN
             self._hand_over()
 
     def _turn(self, finished: Batch | None) -> None:
         """The baton is here: take what needs no disk, hand over what does, and deliver what is finished."""
         if finished is not None:
-            self._busy = False
+            self._busy, self._flying = False, None
             self._next, self._reserved = finished.next, finished.reserved
         free = self._take_volatile()
         if self._fifo:
@@ -267,7 +274,8 @@ class EventLog:
         self._busy = True
         self._idle.clear()
         loop = asyncio.get_running_loop()
-        self._writer.put(Batch(entries, self._next, self._reserved), lambda batch: _call(loop, self._turn, batch))
+        self._flying = Batch(entries, self._next, self._reserved)
+        self._writer.put(self._flying, lambda batch: _call(loop, self._turn, batch))
 
     def _deliver(self, numbered: Numbered) -> None:
         record = numbered[0]
@@ -275,7 +283,11 @@ class EventLog:
         self._replay.head = record.seq
         if record.topic in TOPICS and TOPICS[record.topic].replayed:
             self._last[record.topic] = record
-        self._fanout.deliver(record)
+        try:
+            self._fanout.deliver(record)
+        except Exception:
+            # A scope or a sink is foreign code. Whoever waits for the rest of the batch must not pay for it.
+            logger.exception("record %d of topic %s did not reach everybody", record.seq, record.topic)
 
     async def _drain(self, writer: Writer) -> None:
         """Wait for what was accepted, for the time of a drain at most; tell those whose change did not make it."""
@@ -286,11 +298,12 @@ class EventLog:
                 await self._idle.wait()
         self._writer = None
         self._fanout.flush()
-        for entry in self._fifo:
-            if isinstance(entry, Change) and not entry.future.done():
-                entry.future.set_exception(Unavailable("the server stopped before this was written"))
+        _refuse(self._fifo, "the server stopped before this was written")
         self._fifo.clear()
         await anyio.to_thread.run_sync(writer.stop, self.limits.drain)
+        await asyncio.sleep(0)  # what the thread has just handed back is delivered
+        if self._flying is not None:
+            _refuse(self._flying.entries, "the server stopped while this was written; it may be stored")
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[Batch], None], batch: Batch) -> None:
@@ -298,6 +311,12 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[Batch], None], ba
         loop.call_soon_threadsafe(function, batch)
     except RuntimeError:
         logger.warning("the loop ended before a batch of %d entries was delivered", len(batch.entries))
+
+
+def _refuse(entries: Iterable[Entry], reason: str) -> None:
+    for entry in entries:
+        if isinstance(entry, Change) and not entry.future.done():
+            entry.future.set_exception(Unavailable(reason))
 
 
 def _resolve(batch: Batch) -> None:

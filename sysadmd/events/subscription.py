@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Framing = Callable[[bytes, Record], bytes]
 """Message and record in, bytes for the socket out."""
+
+logger = logging.getLogger(__name__)
 
 PIECE = 64 * 1024
 """Bytes joined into one write: enough to make a system call cheap, little enough to notice a slow reader in time."""
@@ -84,11 +87,13 @@ class SubscriptionSpec:
 class Cursor:
     """A follower's place among older records: `seq` is the last it has, `told` how far a gap has told of lost ones.
 
-    `reading` is True while a page of the store is on its way.
+    `reading` is True while a page of the store is on its way, which goes up to `end`: the gap before it tells of what
+    is lost up to there, and the ring may lose more before the page comes.
     """
 
     seq: int
     told: int = 0
+    end: int = 0
     reading: bool = False
 
 
@@ -190,7 +195,10 @@ class Subscription:
         """End it and tell the connection why."""
         if not self.closed:
             self.close()
-            self.sink.overflow_close(reason)
+            try:
+                self.sink.overflow_close(reason)
+            except Exception:
+                logger.exception("a connection could not be told that its subscription ended")
 
     def enqueue(self, items: Sequence[Item], size: int) -> None:
         """Keep records for later; `size` is the bytes of their frames. A full queue meets its policy."""

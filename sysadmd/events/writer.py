@@ -17,6 +17,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 BLOCK = 65_536
 """Seqs reserved at once. After a crash the log goes on after the block, so none is ever used twice; writing the
 reservation with each volatile record would make it a durable one."""
+COMPLAIN_EVERY = 10.0
+"""Seconds between two lines about batches that fail."""
 RESERVED = "seq_reserved"
 """Key of the reservation in the table `meta`."""
 
@@ -74,6 +77,35 @@ class Batch:
     records: list[Numbered] = field(default_factory=list)
 
 
+class Complaint:
+    """Says that batches fail: the first time with its traceback, then at most one line in `COMPLAIN_EVERY` seconds. A
+    full disk fails every batch, and the log may be on that disk too.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failed = self._entries = 0
+        self._next = 0.0
+
+    def about(self, error: Exception, entries: int) -> None:
+        """A batch of so many entries has failed."""
+        self._failed, self._entries = self._failed + 1, self._entries + entries
+        now = self._clock()
+        if self._failed == 1:
+            logger.error("a batch of %d entries was not written", entries, exc_info=error)
+        elif now >= self._next:
+            logger.error("%d batches of %d entries were not written: %s", self._failed, self._entries, error)
+        else:
+            return
+        self._next = now + COMPLAIN_EVERY
+
+    def ended(self) -> None:
+        """A batch was written."""
+        if self._failed:
+            logger.warning("the database is written again, after %d batches that were not", self._failed)
+            self._failed = self._entries = 0
+
+
 class Writer:
     """Runs batches, one after the other, in a thread of its own."""
 
@@ -81,6 +113,7 @@ class Writer:
         self._store, self._clock = store, clock
         self._owed = 0
         """Lost records that no gap has told of yet, because no number was left for it."""
+        self._complaint = Complaint()
         self._batches: queue.SimpleQueue[tuple[Batch, Callable[[Batch], None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sysadmd-writer", daemon=True)
 
@@ -110,8 +143,9 @@ class Writer:
             with self._store.transaction() as connection:
                 self._apply(connection, batch)
             self._owed = 0
-        except Exception as error:
-            logger.exception("a batch of %d entries was not written", len(batch.entries))
+            self._complaint.ended()
+        except Exception as error:  # noqa: BLE001 - it goes to everybody who waits, and into the log
+            self._complaint.about(error, len(batch.entries))
             batch.reserved = reserved
             self._fail(batch, explain(error))
 

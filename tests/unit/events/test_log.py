@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from sysadmd.errors import Conflict, Unavailable
 from sysadmd.events import Draft, EventLog
 from sysadmd.events import log as log_module
 from sysadmd.events import writer as writer_module
-from sysadmd.events.writer import BLOCK
+from sysadmd.events.writer import BLOCK, Complaint
 from sysadmd.limits import Limits
 from sysadmd.store import Store, tables
-from tests.unit.events.following import TestSink, durable, reach, running_log, settle, spec, volatile
+from tests.unit.events.following import TestScope, TestSink, durable, reach, running_log, settle, spec, volatile
 
 
 def lane(name: str, *drafts: Draft) -> Any:
@@ -310,3 +311,77 @@ async def test_without_a_reservation_no_number_is_given(tmp_path: Path, monkeypa
         assert (gap, last - first + 1, cause, number) == ("gap", 20 - before, "overflow", 21)
         seqs = [m["seq"] for m in sink.seen]
         assert seqs == sorted(set(seqs))
+
+
+async def test_a_scope_that_fails_takes_nothing_from_those_who_wait(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(TestScope):
+        __hash__ = object.__hash__
+
+        def may_job(self, name: str, right: str) -> bool:
+            raise RuntimeError("no answer")
+
+    async with running_log(tmp_path / "a.db") as log:
+        log.subscribe(spec(scope=Broken()), TestSink())
+        assert await log.submit(lane("a", durable(1, permission="job"), durable(2))) == "a"
+        assert log.head == 2
+        assert "record 1 of topic dispatcher did not reach everybody" in caplog.text
+
+
+async def test_a_sink_that_cannot_even_be_closed_ends_alone(tmp_path: Path) -> None:
+    class Broken(TestSink):
+        def writable(self) -> bool:
+            raise OSError("gone")
+
+        def overflow_close(self, reason: str) -> None:
+            raise OSError("gone")
+
+    async with running_log(tmp_path / "a.db") as log:
+        log.subscribe(spec(), Broken())
+        log.subscribe(spec(), sink := TestSink())
+        log.publish(volatile(1))
+        await asyncio.sleep(0)
+        assert sink.numbers == [1]
+        assert log.followers == 1
+
+
+async def test_a_change_that_hangs_in_the_disk_at_the_end_is_answered(tmp_path: Path) -> None:
+    hang = threading.Event()
+
+    def write(_connection: Connection) -> tuple[None, list[Draft]]:
+        hang.wait(10)
+        return None, []
+
+    async with running_log(tmp_path / "a.db", replace(Limits(), drain=0.05)) as log:
+        change = log.submit(write)
+        await asyncio.sleep(0.02)
+        asyncio.get_running_loop().call_later(0.5, hang.set)
+    with pytest.raises(Unavailable, match="it may be stored"):
+        await asyncio.wait_for(change, 1)
+
+
+def test_batches_that_fail_are_complained_of_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    times = iter((0.0, 1.0, 9.0, 10.5, 11.0))
+    complaint = Complaint(lambda: next(times))
+    for _ in range(5):
+        complaint.about(OSError("disk full"), 2)
+    complaint.ended()
+    complaint.ended()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a batch of 2 entries was not written",
+        "4 batches of 8 entries were not written: disk full",
+        "the database is written again, after 5 batches that were not",
+    ]
+
+
+async def test_a_reservation_that_fails_is_not_tried_again_for_each_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_log(tmp_path / "a.db") as log:
+        handed: list[int] = []
+        monkeypatch.setattr(log, "_hand_over", lambda: handed.append(log._next))
+        log._next = log._reserved - BLOCK // 2 + 1
+        for n in range(3000):
+            log.publish(volatile(n))
+        assert len(handed) == 3

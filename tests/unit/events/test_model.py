@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sysadmd.events import EventLog, Subscription
@@ -138,6 +138,7 @@ class History:
 
 @settings(max_examples=80)
 @given(operations)
+@example([("publish", "dispatcher", False, None, 5)] * 2 + [("follow", frozenset(TOPICS), None, 10)] + [("turn",)])
 def test_every_follower_sees_what_the_model_says(operations: list[Operation]) -> None:
     async def play() -> None:
         with tempfile.TemporaryDirectory() as directory:

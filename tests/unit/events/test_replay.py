@@ -14,7 +14,9 @@ from sysadmd.events import replay as replay_module
 from sysadmd.events.subscription import Subscription
 from sysadmd.events.writer import BLOCK
 from sysadmd.limits import Limits
+from sysadmd.store import Store
 from tests.unit.events.following import TestScope, TestSink, durable, running_log, settle, spec, volatile
+from tests.unit.store.plans import plans
 
 RING = replace(Limits(), ring_events=5)
 
@@ -179,3 +181,23 @@ async def test_a_store_that_cannot_be_read_ends_the_subscription(
                 await asyncio.sleep(0.001)
         assert sink.closed == ["stored records cannot be read: the disk is gone"]
         assert "stored records cannot be read" in caplog.text
+
+
+async def test_what_leaves_the_ring_before_its_page_is_read_is_told_too(tmp_path: Path) -> None:
+    async with running_log(tmp_path / "a.db", RING) as log:
+        for n in range(1, 8):
+            log.publish(volatile(n))
+        subscription = log.subscribe(spec(since=(log.epoch, 0)), sink := TestSink())
+        log.publish(volatile(8))
+        await at_head(subscription)
+        assert sink.numbers == [("gap", 1, 2, "expired"), ("gap", 3, 3, "expired"), 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("topics, way", [(1, "ix_event_topic_seq"), (2, "PRIMARY KEY")])
+async def test_a_page_is_read_in_order_without_sorting_the_rest(tmp_path: Path, topics: int, way: str) -> None:
+    store = Store.open(tmp_path / "a.db")
+    wanted = frozenset(["dispatcher", "bridge"][:topics])
+    found = plans(store, lambda connection: replay_module._page(connection, 5, 100, wanted))
+    store.close()
+    assert way in found
+    assert "TEMP B-TREE" not in found
