@@ -5,12 +5,14 @@ Nothing here starts anything. A fixture that needs a running part returns a fact
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # A loaded two-core machine is slow at random: a deadline on one example tells nothing. CI's examples are the same each
@@ -33,6 +35,17 @@ def private_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SYSADMD_STATE_DIR", str(home / "state"))
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test that starts a server in this process sets its log; the stream of that log ends with the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture
