@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, func, insert, literal_column, select, update
 
-from sysadmd.jobs.model import FINAL_STATES, Attempt, Job, Step
+from sysadmd.jobs.model import Attempt, Job, Step
 from sysadmd.jobs.transitions import StaleTransition
 from sysadmd.store.prepared import Prepared, encode
+from sysadmd.store.tables import FINAL_STATES
 from sysadmd.store.tables import attempt as attempts
 from sysadmd.store.tables import job as jobs
 from sysadmd.store.tables import lane as lanes
@@ -193,7 +194,9 @@ def store_lanes(connection: Connection, configured: Mapping[str, int | None]) ->
 
 def load_live(connection: Connection) -> list[Job]:
     """Every command job that is not final, oldest first, with its steps and their latest attempts."""
-    return _load(connection, jobs.c.kind == KIND, jobs.c.state.not_in(FINAL_STATES))
+    # Word for word the condition of a partial index, or a million finished jobs would be read to find the live ones.
+    final: BindParameter[Any] = bindparam("final", FINAL_STATES, expanding=True, literal_execute=True)
+    return _load(connection, jobs.c.kind == KIND, jobs.c.state.not_in(final))
 
 
 def load_finished(connection: Connection, lane: str | None = None, rows: int = HISTORY_ROWS) -> list[Job]:
@@ -206,8 +209,8 @@ def load_finished(connection: Connection, lane: str | None = None, rows: int = H
 
 def find_process(connection: Connection, ext_id: str) -> Job | None:
     """The newest job of that process_id, live or finished."""
-    newest = select(func.max(jobs.c.seq)).where(jobs.c.kind == KIND, jobs.c.ext_id == ext_id)
-    found = _load(connection, jobs.c.seq == newest.scalar_subquery())
+    newest = select(jobs.c.seq).where(jobs.c.kind == KIND, jobs.c.ext_id == ext_id)
+    found = _load(connection, jobs.c.seq == newest.order_by(jobs.c.seq.desc()).limit(1).scalar_subquery())
     return found[0] if found else None
 
 
@@ -220,7 +223,9 @@ def _load(connection: Connection, *conditions: Any) -> list[Job]:
     by_job: dict[str, list[Step]] = {}
     for row in connection.execute(select(steps).where(steps.c.job_id.in_(wanted)).order_by(steps.c.idx)):
         by_job.setdefault(row.job_id, []).append(_step(row, held.get((row.job_id, row.idx))))
-    rows = connection.execute(select(jobs).where(*conditions).order_by(jobs.c.seq))
+    # Sorted here: read in the order of seq, the index of seq would be taken, and all of it.
+    in_order = jobs.c.seq + literal_column("0")
+    rows = connection.execute(select(jobs).where(*conditions).order_by(in_order))
     return [_job(row, by_job.get(row.id, ())) for row in rows]
 
 

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from sysadmd.errors import StateError
+from sysadmd.limits import MIB
 from sysadmd.store import rows
 from sysadmd.store.migrate import bring_to_head
 
@@ -37,6 +38,8 @@ READERS = 4
 """Connections that read at once: reads are short, and each one costs a page cache."""
 BUSY_SECONDS = 5.0
 """How long to wait for the lock of another process, such as `sysadmd backup`."""
+LOG_BYTES = 64 * MIB
+"""What the write-ahead log keeps on the disk once it is folded in; a burst or a backup makes it larger for a while."""
 BACKUP_PAGES = 2048
 """Pages copied between two reports of a backup: 8 MiB."""
 
@@ -105,9 +108,13 @@ class Store:
         return await anyio.to_thread.run_sync(self.read_now, function, limiter=self._limiter)
 
     def new_epoch(self) -> str:
-        """Begin a new history, after a restore: resume tokens of the old one no longer match."""
+        """Begin a new history, after a restore: resume tokens of the old one no longer match, and no executor, which
+        may have lived on meanwhile, is believed to hold what was leased then (rows.disown_attempts).
+        """
         self.epoch = rows.new_epoch()
-        self.write_now(lambda connection: rows.put_meta(connection, "epoch", self.epoch))
+        with self.transaction() as connection:
+            rows.put_meta(connection, "epoch", self.epoch)
+            rows.disown_attempts(connection)
         return self.epoch
 
     def backup(self, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
@@ -118,8 +125,13 @@ class Store:
         """
         part = target.with_name(target.name + ".part")
         try:
-            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-            with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(part)) as copy:
+            part.unlink(missing_ok=True)  # made by us or not at all: the directory may be one where others write
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(self.path, BUSY_SECONDS)) as source, closing(sqlite3.connect(part)) as copy:
+                # One state from the first page to the last. Without it SQLite begins anew after each commit of another
+                # connection, and never ends beside a busy server.
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_master")
                 report = None if progress is None else lambda _status, left, total: progress(left, total)
                 source.backup(copy, pages=BACKUP_PAGES, progress=report, sleep=0.01)
             part.replace(target)
@@ -138,6 +150,7 @@ def _engine(path: Path, *, writes: bool) -> Engine:
             if writes:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
             else:
                 connection.execute("PRAGMA query_only=ON")
         except BaseException:

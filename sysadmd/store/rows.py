@@ -19,6 +19,10 @@ LANES: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue"
 """The dispatcher's lanes and how many attempts run in each at once."""
 
 
+NOBODY = ""
+"""The executor instance of a disowned attempt: no executor has that name."""
+
+
 def seed(connection: Connection) -> None:
     """Fill the tables of a database that was just created."""
     connection.execute(insert(tables.role), [{"name": name, "patterns": patterns} for name, patterns in ROLES.items()])
@@ -29,6 +33,19 @@ def seed(connection: Connection) -> None:
 def new_epoch() -> str:
     """16 hexadecimal digits that name one history of records."""
     return secrets.token_hex(8)
+
+
+def disown_attempts(connection: Connection) -> None:
+    """Make the open attempts of a restored database those of no living executor, so that the dispatcher calls them lost
+    unless an executor says that it runs them; sent again, a command of long ago would run a second time.
+
+    Steps that still wait count their attempts from a random number on: the history that this database was taken from
+    went on, and an executor answers for the attempt of the same name that it was given there.
+    """
+    open_attempts = update(tables.attempt).where(tables.attempt.c.outcome.is_(None))
+    connection.execute(open_attempts.values(worker_id=NOBODY))
+    waiting = update(tables.step).where(tables.step.c.state == "waiting")
+    connection.execute(waiting.values(tries_used=tables.step.c.tries_used + 1 + secrets.randbelow(1_000_000)))
 
 
 def get_meta(connection: Connection, key: str) -> str | None:

@@ -157,6 +157,7 @@ job = Table(
     Column("last_error", Json),
     Column("rev", Integer, nullable=False, default=0),  # raised by each change
     Index("ix_job_lane_state", "lane", "state"),
+    Index("ix_job_ext_id_seq", "ext_id", "seq"),
     _live_unique("uq_job_ext_id_live", "ext_id"),
     _live_unique("uq_job_unique_key_live", "unique_key"),
 )

@@ -17,6 +17,7 @@ from sysadmd.jobs.transitions import End, StaleTransition
 from sysadmd.store import Store
 from sysadmd.store.tables import lane as lanes
 from sysadmd.store.tables import step as steps
+from tests.unit.store.plans import plans
 
 ids = job_ids()
 
@@ -152,3 +153,26 @@ def test_ids_are_24_digits_that_sort_by_time_and_by_order() -> None:
     assert made == sorted(made)
     assert all(len(one) == 24 and int(one, 16) for one in made)
     assert len({new_lease() for _ in range(10)}) == 10
+
+
+def test_live_jobs_are_found_without_reading_the_finished_ones(store: Store) -> None:
+    found = plans(store, table.load_live)
+    assert "USING INDEX uq_job_" in found
+    assert "SCAN job\n" not in found
+    assert "sqlite_autoindex_job" not in found
+
+
+def test_a_process_is_found_by_its_id_without_reading_the_others(store: Store) -> None:
+    found = plans(store, lambda connection: table.find_process(connection, "p"))
+    assert "SEARCH job USING INDEX ix_job_ext_id_seq (ext_id=?)" in found
+    assert "SCAN" not in found
+
+
+def test_the_newest_of_one_process_id_is_found(store: Store) -> None:
+    first = leased(make(count=1))
+    done = ended(first)
+    second = make(count=1)
+    save(store, (None, done))
+    save(store, (None, second))
+    assert store.read_now(lambda connection: table.find_process(connection, "p")) == second
+    assert store.read_now(table.load_finished) == [done]

@@ -7,14 +7,15 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Table, func, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from sysadmd.errors import StateError
 from sysadmd.store import Store, tables
-from sysadmd.store.rows import get_meta, put_meta
+from sysadmd.store.rows import NOBODY, get_meta, put_meta
 
 
 @pytest.fixture
@@ -37,6 +38,10 @@ def new_job(**values: object) -> dict[str, object]:
         "id": "a" * 24, "seq": 1, "ext_id": "p1", "kind": "command", "name": "dispatcher.no_queue", "lane": "no_queue",
         "owner": "root", "args": {}, "state": "pending", "log_uid": "u", "created_at": 1.0,
     } | values  # fmt: skip
+
+
+def event(seq: int, data: str) -> dict[str, object]:
+    return {"seq": seq, "time": 1.0, "topic": "dispatcher", "permission": None, "data": data}
 
 
 def test_only_the_owner_can_read_the_database(store: Store) -> None:
@@ -159,3 +164,52 @@ def test_a_read_only_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.db").chmod(0o400)
     with pytest.raises(StateError, match=r"a\.db: Permission denied"):
         Store.open(tmp_path / "a.db")
+
+
+def test_a_backup_ends_beside_a_server_that_writes_all_the_time(store: Store, tmp_path: Path) -> None:
+    with store.transaction() as connection:
+        connection.execute(insert(tables.event), [event(seq, "x" * 4000) for seq in range(9000)])
+    steps: list[int] = []
+
+    def write(left: int, _total: int) -> None:
+        steps.append(left)
+        assert len(steps) < 20, "it began anew"
+        store.write_now(lambda c: c.execute(insert(tables.event), event(10_000 + len(steps), "late")))
+
+    store.backup(tmp_path / "copy.db", write)
+    assert len(steps) > 3
+    copy = Store.open(tmp_path / "copy.db")
+    assert copy.read_now(lambda c: c.execute(select(func.max(tables.event.c.seq))).scalar()) == 8999
+    copy.close()
+
+
+def test_a_backup_follows_no_link_that_somebody_laid(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "copy.db.part").symlink_to(tmp_path / "precious")
+    store.backup(tmp_path / "copy.db")
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_new_epoch_disowns_open_attempts_and_reuses_no_attempt_name(store: Store) -> None:
+    add: dict[Table, list[dict[str, Any]]] = {
+        tables.job: [new_job()],
+        tables.step: [
+            {"job_id": "a" * 24, "idx": idx, "stage": idx, "type": "command", "spec": {}, "state": state}
+            for idx, state in enumerate(["ok", "running", "waiting"])
+        ],
+        tables.attempt: [
+            {"job_id": "a" * 24, "idx": idx, "n": 1, "worker_id": "i", "host": "h", "lease_id": "l", "created_at": 1.0,
+             "outcome": outcome}
+            for idx, outcome in enumerate(["ok", None])
+        ],
+    }  # fmt: skip
+    for table, values in add.items():
+        with store.transaction() as connection:
+            connection.execute(insert(table), values)
+    store.new_epoch()
+    owners = select(tables.attempt.c.worker_id).order_by(tables.attempt.c.idx)
+    assert store.read_now(lambda c: c.execute(owners).scalars().all()) == ["i", NOBODY]
+    used = select(tables.step.c.tries_used).order_by(tables.step.c.idx)
+    first, second, third = store.read_now(lambda c: c.execute(used).scalars().all())
+    assert (first, second) == (0, 0)
+    assert third > 0
