@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
@@ -21,17 +22,19 @@ from sysadmd.config import Config, diff, reloaded
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
 from sysadmd.lifepreserver import LifePreserver
-from sysadmd.listen.rest import RestApi
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.registry import Registry
 from sysadmd.schema import load_methods
 from sysadmd.server.listeners import Listeners
 from sysadmd.server.logs import configure
-from sysadmd.server.metrics import Metrics
 from sysadmd.store import Store
 from sysadmd.store.database import DATABASE_FILE
 from sysadmd.system.system_state import SystemState
 from sysadmd.zfs import Zfs
+
+if TYPE_CHECKING:
+    from sysadmd.listen.rest import RestApi
+    from sysadmd.server.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -73,15 +76,7 @@ class App:
         )
         policy = self.accounts.policy
         policy.on_change(lambda change: self.engine.apply_policy(change, policy.scope))
-        rest = RestApi(
-            self.engine,
-            self.accounts,
-            self.tokens,
-            metrics=Metrics(self.engine, self.events, self.dispatcher).render,
-            healthy=self.health,
-            snapshot=self.dispatcher.snapshot,
-        )
-        self.listeners = Listeners(config, self.engine, policy, rest)
+        self.listeners = Listeners(config, self.engine, policy, self._rest_api)
 
     async def run(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; `ready` is called once every listener takes connections."""
@@ -107,6 +102,29 @@ class App:
             await self.listeners.stop()
             await self.dispatcher.close()
             tasks.cancel_scope.cancel()
+
+    def _rest_api(self) -> RestApi:
+        """The HTTP surface, imported only where it is served."""
+        from sysadmd.listen.rest import RestApi
+
+        return RestApi(
+            self.engine,
+            self.accounts,
+            self.tokens,
+            metrics=self._render_metrics,
+            healthy=self.health,
+            snapshot=self.dispatcher.snapshot,
+        )
+
+    def _render_metrics(self) -> bytes:
+        return self._metrics.render()
+
+    @cached_property
+    def _metrics(self) -> Metrics:
+        """Made by the first scrape: a start need not wait for an import that many servers never use."""
+        from sysadmd.server.metrics import Metrics
+
+        return Metrics(self.engine, self.events, self.dispatcher)
 
     # Control
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -16,11 +18,13 @@ from sysadmd.config import Config
 from sysadmd.errors import StateError, SysadmdError
 from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
 from sysadmd.keys.tls import reload_certificate, server_context
-from sysadmd.listen.http import HttpListener, bind
-from sysadmd.listen.rest import RestApi
 from sysadmd.listen.websocket import Connection, WebSocketListener
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Session
+
+if TYPE_CHECKING:
+    from sysadmd.listen.http import HttpListener
+    from sysadmd.listen.rest import RestApi
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +34,11 @@ CERTIFICATE_CHECK = 86_400.0
 
 
 class Listeners:
-    """WebSocket over TCP, the same on the Unix socket, and HTTP."""
+    """WebSocket over TCP, the same on the Unix socket, and HTTP, for which `make_rest` is asked if it is enabled."""
 
-    def __init__(self, config: Config, engine: Engine, policy: Policy, rest: RestApi) -> None:
-        self.config, self._engine, self._policy, self._rest = config, engine, policy, rest
+    def __init__(self, config: Config, engine: Engine, policy: Policy, make_rest: Callable[[], RestApi]) -> None:
+        self.config, self._engine, self._policy, self._make_rest = config, engine, policy, make_rest
+        self._rest: RestApi | None = None
         self.websocket = WebSocketListener(engine, kind="tcp", origins=config.origins, classic=config.classic)
         self.unix = WebSocketListener(engine, kind="unix", identify=self._identify)
         self.http: HttpListener | None = None
@@ -48,10 +53,7 @@ class Listeners:
         if config.socket.enabled:
             await self._start_unix(config.socket.path)
         if config.rest.enabled:
-            sockets = bind("" if config.rest.host == "*" else config.rest.host, config.rest.port)
-            proxies = config.rest.trusted_proxies
-            rest_tls = tls if config.rest.tls else None
-            self.http = HttpListener(self._rest.app(), sockets, rest_tls, trusted_proxies=proxies, limits=config.limits)
+            self.http = self._http_listener()
             await tasks.start(self.http.run)
         tasks.start_soon(self._renew_certificate)
 
@@ -60,7 +62,8 @@ class Listeners:
         for listener in (self.websocket, self.unix):
             listener.stop_accepting()
         await self._engine.drain(self.config.limits.drain)
-        self._rest.end_streams(STOPPING)
+        if self._rest is not None:
+            self._rest.end_streams(STOPPING)
         async with anyio.create_task_group() as tasks:
             if self.http is not None:
                 tasks.start_soon(self.http.stop)
@@ -76,6 +79,15 @@ class Listeners:
         if self.http is not None:
             self.http.trust(config.rest.trusted_proxies)
         self._use_certificate()
+
+    def _http_listener(self) -> HttpListener:
+        from sysadmd.listen.http import HttpListener, bind
+
+        rest, limits = self.config.rest, self.config.limits
+        self._rest = self._make_rest()
+        sockets = bind("" if rest.host == "*" else rest.host, rest.port)
+        tls = self._tls if rest.tls else None
+        return HttpListener(self._rest.app(), sockets, tls, trusted_proxies=rest.trusted_proxies, limits=limits)
 
     async def _start_unix(self, path: Path) -> None:
         """Everybody may connect; who they are, the kernel says."""

@@ -1,4 +1,7 @@
-"""The server's own log, on standard error: JSON for machines, one coloured line an event for a terminal."""
+"""The server's own log, on standard error: JSON for machines, one coloured line an event for a terminal.
+
+Tracebacks come without local variables, which hold passwords, tokens and the arguments of calls.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from sysadmd.config import Log
 
@@ -35,7 +39,7 @@ def configure(options: Log) -> None:
 def _for_machines() -> list[Any]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
         structlog.processors.JSONRenderer(),
     ]
 
@@ -45,7 +49,7 @@ def _for_people() -> list[Any]:
     return [
         structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
         _addresses_as_text,
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
     ]
 
 

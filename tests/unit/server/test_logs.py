@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -41,6 +42,24 @@ def test_people_read_addresses_as_they_type_them(capsys: pytest.CaptureFixture[s
 
 def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert logged(Log(level="warning"), capsys) == ""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_traceback_shows_no_local_variables(
+    form: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(password: str) -> None:
+        raise ValueError(f"of {len(password)} characters")
+
+    configure(Log(format=form))
+    try:
+        check("correct" + " horse")
+    except ValueError as error:
+        structlog.get_logger().error("call failed", exc_info=error)
+    told = capsys.readouterr().err
+    assert "of 13 characters" in told
+    assert "test_logs.py" in told
+    assert "correct horse" not in told
 
 
 @pytest.mark.parametrize(
