@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from sysadmd.auth.accounts import Accounts
 from sysadmd.auth.scope import Scope
@@ -39,6 +39,7 @@ from sysadmd.errors import (
 from sysadmd.events.record import Draft
 from sysadmd.events.subscription import Framing, SubscriptionSpec
 from sysadmd.listen.sse import EventStream, StreamOutlet, unframed
+from sysadmd.listen.upgrade import UpgradeOutlet
 from sysadmd.listen.websocket import SECRET_PARAMETERS
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Peer, Session
@@ -99,10 +100,11 @@ class RestApi:
         self._engine, self._accounts, self._tokens = engine, accounts, tokens
         self._metrics, self._healthy, self._snapshot = metrics, healthy, snapshot
 
-    def app(self) -> Starlette:
-        """The ASGI application."""
+    def app(self, *more: BaseRoute) -> Starlette:
+        """The ASGI application; `more` are routes that come before its own."""
         return Starlette(
             routes=[
+                *more,
                 Route("/healthz", self._healthz),
                 Route("/metrics", self._serve_metrics),
                 Route("/openapi.json", self._openapi),
@@ -119,9 +121,9 @@ class RestApi:
         )
 
     def end_streams(self, reason: str) -> None:
-        """End every event stream, with a reason (a server that stops)."""
+        """End every event stream and every upgraded connection, with a reason (a server that stops)."""
         for session in list(self._engine.sessions):
-            if isinstance(session.outlet, StreamOutlet):
+            if isinstance(session.outlet, StreamOutlet | UpgradeOutlet):
                 session.outlet.close(CLOSE_GOING_AWAY, reason)
 
     # Endpoints

@@ -183,15 +183,18 @@ class WebSocketListener:
             return connection.respond(
                 HTTPStatus.BAD_REQUEST, "secrets do not belong into a URL; log in with rpc/auth\n"
             )
-        if not self._origin_allowed(request):
+        headers = request.headers
+        if not self.allows(headers.get_all("Origin"), headers.get_all("Host"), cookie="Cookie" in headers):
             return connection.respond(HTTPStatus.FORBIDDEN, "this origin is not allowed; see the option `origins`\n")
         return None
 
-    def _origin_allowed(self, request: Request) -> bool:
-        """Same host or listed; a request without Origin comes from no browser, unless it carries a cookie."""
-        origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
+    def allows(self, origins: Sequence[str], hosts: Sequence[str], *, cookie: bool) -> bool:
+        """Same host or listed; a request without Origin comes from no browser, unless it carries a cookie.
+
+        `origins` and `hosts` are the values of all headers of that name.
+        """
         if not origins:
-            return "Cookie" not in request.headers
+            return not cookie
         if len(origins) > 1:
             return False
         if origins[0] in CLASSIC_ORIGINS or origins[0] in self.origins:
@@ -200,17 +203,16 @@ class WebSocketListener:
         host = origins[0].partition("://")[2].lower()
         return bool(host) and [host] == [one.lower() for one in hosts]
 
-    def _is_classic(self, connection: ServerConnection) -> bool:
-        if self.classic != "auto":
-            return self.classic == "always"
-        return connection.request is not None and connection.request.headers.get("Origin") in CLASSIC_ORIGINS
+    def speaks_classic(self, origin: str | None) -> bool:
+        """Whether frames of a peer with this Origin are the original programs'."""
+        return origin in CLASSIC_ORIGINS if self.classic == "auto" else self.classic == "always"
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
         outlet = WebSocketOutlet(connection, self._engine.spawn)
-        session = self._engine.open(
-            outlet, Peer(_address(connection), self._kind), classic=self._is_classic(connection)
-        )
+        origin = connection.request.headers.get("Origin") if connection.request else None
+        classic = self.speaks_classic(origin)
+        session = self._engine.open(outlet, Peer(_address(connection), self._kind), classic=classic)
         connection.session = session
         try:
             if self._identify is not None:

@@ -81,13 +81,17 @@ class Listeners:
         self._use_certificate()
 
     def _http_listener(self) -> HttpListener:
+        from starlette.routing import WebSocketRoute
+
         from sysadmd.listen.http import HttpListener, bind
+        from sysadmd.listen.upgrade import Upgrade
 
         rest, limits = self.config.rest, self.config.limits
         self._rest = self._make_rest()
         sockets = bind("" if rest.host == "*" else rest.host, rest.port)
         tls = self._tls if rest.tls else None
-        return HttpListener(self._rest.app(), sockets, tls, trusted_proxies=rest.trusted_proxies, limits=limits)
+        app = self._rest.app(WebSocketRoute("/ws", Upgrade(self._engine, self.websocket).serve))
+        return HttpListener(app, sockets, tls, trusted_proxies=rest.trusted_proxies, limits=limits)
 
     async def _start_unix(self, path: Path) -> None:
         """Everybody may connect; who they are, the kernel says."""
