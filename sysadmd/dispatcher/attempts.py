@@ -43,6 +43,9 @@ class Attempts:
         self.launcher = launcher
         self._unsent: set[str] = set()
         """Leased, and we know that no executor has started them."""
+        self._refusal = ""
+        self._doomed: set[str] = set()
+        """Ended by us and on their way into the store: they must not be sent any more."""
         self._started: dict[str, Started] = {}
 
     # ---- what the scheduler asks for
@@ -52,8 +55,12 @@ class Attempts:
 
         `output` is the descriptor of its output file, or why there is none; None: it is opened here.
         """
-        self._unsent.add(attempt.id)
         job = self._live[attempt.job_id]
+        if attempt.id in self._doomed:
+            if isinstance(output, int):
+                os.close(output)
+            return
+        self._unsent.add(attempt.id)
         if job.kill_requested_at is not None or self._link.instance is None:
             if isinstance(output, int):
                 os.close(output)
@@ -84,14 +91,15 @@ class Attempts:
         else:
             self._link.signal(attempt_id, "kill")
 
-    def stop_output(self, attempt_id: str) -> None:
-        """KILL at once: what fills a disk gets no grace to go on with it."""
-        self._link.signal(attempt_id, "KILL")
+    def stop_output(self, attempt_id: str) -> bool:
+        """KILL at once: what fills a disk gets no grace to go on with it. False when the link is down."""
+        return self._link.signal(attempt_id, "KILL")
 
     def settled(self, ended: Ended) -> None:
         """The end is in the store."""
         self._started.pop(ended.attempt_id, None)
         self._unsent.discard(ended.attempt_id)
+        self._doomed.discard(ended.attempt_id)
 
     def take_started(self) -> list[Started]:
         """Those said to run since the last call that have not ended meanwhile; most have, and need no row of their
@@ -130,6 +138,7 @@ class Attempts:
 
     def started(self, frame: Started) -> None:
         """It runs."""
+        self._refusal = ""
         self._unsent.discard(frame.attempt)
         self._started[frame.attempt] = frame
 
@@ -149,7 +158,10 @@ class Attempts:
 
     def refused(self, frame: ErrorFrame) -> None:
         """A Start that was refused was not started: it is sent again at the next look, unless it can never be right."""
-        log.warning("the executor refused a frame: %s (%s)", frame.message, frame.code)
+        # It refuses each start once a second for as long as it drains: a line for each reason is enough.
+        if frame.message != self._refusal:
+            log.warning("the executor refused a frame: %s (%s)", frame.message, frame.code)
+        self._refusal = frame.message
         attempt = self.find(frame.attempt) if frame.attempt is not None else None
         if attempt is None or frame.code == "not_running":
             return
@@ -171,7 +183,9 @@ class Attempts:
 
     def _end(self, attempt: Attempt, end: End) -> None:
         """An end that we found ourselves."""
-        self._ended(Ended(attempt.id, attempt.lease, end))
+        if attempt.id not in self._doomed:
+            self._doomed.add(attempt.id)
+            self._ended(Ended(attempt.id, attempt.lease, end))
 
 
 def job_id_of(attempt_id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from functools import lru_cache
 
 from sysadmd.config import Config
 from sysadmd.executor.protocol import AttemptLimits, Start
@@ -50,7 +49,6 @@ def known_user(name: str) -> bool:
     return bool(_account(name))
 
 
-@lru_cache(maxsize=64)
 def _account(name: str) -> Mapping[str, str]:
     """What login(1) sets of an account; empty when there is none, which the executor then refuses with its reason."""
     try:

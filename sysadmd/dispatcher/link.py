@@ -105,6 +105,10 @@ class ExecutorLink:
         self._closed = asyncio.Event()
         self._listed = asyncio.Event()
         self._handler: LinkHandler | None = None
+        self._was_up = False
+        """Whether this connection, or the one before, got to its listing."""
+        self._told = ""
+        """Why the last connection was not made, as logged."""
         self.instance: str | None = None
 
     async def run(self, handler: LinkHandler) -> None:
@@ -124,9 +128,9 @@ class ExecutorLink:
                     delay = min(delay * 2, RETRY_MAX)
                     continue
                 self._open(Channel(sock, "server", on_frame=self._frame, on_close=self._close))
-                await self._stay()
-                # An executor that takes connections and drops them must not be asked a thousand times a second.
-                await anyio.sleep(RETRY_FIRST)
+                # One that takes connections and drops them is asked more and more seldom, as one that does not answer.
+                delay = RETRY_FIRST if await self._stay() else min(delay * 2, RETRY_MAX)
+                await anyio.sleep(delay)
         finally:
             if self._channel is not None:
                 self._channel.close()
@@ -169,17 +173,19 @@ class ExecutorLink:
         self._closed.clear()
         self._listed.clear()
         self._pending_instance = None
+        self._was_up = False
         self._send(protocol.ServerHello(proto=protocol.PROTOCOL, server=self._server))
         self._send(protocol.List())
 
-    async def _stay(self) -> None:
-        """Wait for the end of the connection; one that does not get to its listing in time is ended."""
+    async def _stay(self) -> bool:
+        """Wait for the end of the connection; one without a listing in time is ended. Says whether there was one."""
         with anyio.move_on_after(HANDSHAKE):
             await self._listed.wait()
         if not self._listed.is_set() and self._channel is not None:
             log.warning("the executor did not say what runs within %.0f s; connecting again", HANDSHAKE)
             self._channel.close()
         await self._closed.wait()
+        return self._was_up
 
     def _frame(self, frame: protocol.ToExecutor | protocol.FromExecutor, _descriptor: int | None) -> None:
         assert self._handler is not None
@@ -207,12 +213,17 @@ class ExecutorLink:
             raise ExecutorError("the executor listed before it said who it is")
         assert self._handler is not None
         self.instance = self._pending_instance
+        self._was_up, self._told = True, ""
         self._handler.connected(self.instance, frame)
         self._listed.set()
 
     def _close(self, error: ExecutorError | None) -> None:
         if self.instance is not None:
             log.warning("the link to the executor ended: %s", error or "it closed the connection")
+        elif error is not None and str(error) != self._told:
+            # Once for each reason: it is tried again and again.
+            self._told = str(error)
+            log.error("no link to the executor can be made: %s", error)
         self.instance = None
         self._channel = None
         self._listed.set()

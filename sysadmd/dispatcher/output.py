@@ -122,8 +122,12 @@ class OutputFiles:
         return lambda offset, length: self.read(path, offset, length)
 
     def disk_use(self) -> float:
-        """The used part of the file system that holds the files."""
-        return self._use(self.root)
+        """The used part of the file system that holds the files; 0 when it does not say."""
+        try:
+            return self._use(self.root)
+        except OSError as error:
+            log.warning("cannot ask how full the disk of %s is: %s", self.root, error)
+            return 0.0
 
 
 def close_all(outputs: Sequence[int | OSError]) -> None:

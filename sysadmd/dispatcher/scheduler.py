@@ -153,8 +153,11 @@ class Scheduler:
                 committed = self._events.submit(turn.write)
                 outputs = await self._open_outputs(leased)
                 await committed
-            except Exception as error:  # noqa: BLE001  # whatever the store raises, the dispatcher goes on
+            except BaseException as error:
                 close_all(outputs)
+                if not isinstance(error, Exception):
+                    raise
+                # Whatever the store raises, the dispatcher goes on.
                 await self._put_back(inbox, unwatched, signals, error)
                 return
         self._settle(turn)
@@ -266,11 +269,12 @@ class Scheduler:
         What was to be killed is signalled all the same: ending it may be what frees the disk.
         """
         log.error("the store refused a change, trying again in %.0f s: %s", RETRY, error)
-        inbox.refuse(error if isinstance(error, Unavailable) else Unavailable(f"the change cannot be stored: {error}"))
+        refusal = error if isinstance(error, Unavailable) else Unavailable(f"the change cannot be stored: {error}")
+        inbox.refuse(refusal)
         for accepted in inbox.accepted:
             for job in accepted.jobs:
                 self.names.pop(job.ext_id, None)
-                self._waiters.pop(job.id, None)
+                _fail(self._waiters.pop(job.id, ()), refusal)
         for attempt_id in signals:
             self.attempts.kill(attempt_id)
         for watched in unwatched:
@@ -294,9 +298,7 @@ class Scheduler:
         """Turn away what still waits, and store how far the outputs have been told."""
         stopping = Unavailable("the server is stopping")
         self._inbox.refuse(stopping)
-        for waiter in (one for waiters in self._waiters.values() for one in waiters):
-            if not waiter.done():
-                waiter.set_exception(stopping)
+        _fail((one for waiters in self._waiters.values() for one in waiters), stopping)
         turn = Turn(self.live)
         for watched in self.watch.all():
             job = self.live.get(watched.attempt.job_id)
@@ -304,7 +306,10 @@ class Scheduler:
                 lease = watched.attempt.lease
                 turn.put(transitions.reported(job, lease=lease, output_bytes=watched.reported))
         if turn.changes:
-            await self._events.submit(turn.write)
+            try:
+                await self._events.submit(turn.write)
+            except Exception as error:  # noqa: BLE001  # the end goes on; the next server tells some output twice
+                log.warning("how far the outputs have been told could not be stored: %s", error)
 
     def _ended(self, ended: Ended) -> None:
         self._inbox.ended.append(ended)
@@ -321,9 +326,10 @@ class Scheduler:
                 continue
             if growth.text:
                 self._events.publish(payloads.output(job, attempt.idx, growth.text))
-            if growth.over:
+            # Again while it grows: a signal is lost with the connection that carried it.
+            if growth.over and self.attempts.stop_output(attempt.id) and not growth.watched.over:
                 log.warning("ending %s: its output is above the limit, or the disk is nearly full", attempt.id)
-                self.attempts.stop_output(attempt.id)
+                growth.watched.over = True
         started = self.attempts.take_started()
         if started:
             self._inbox.started += started
@@ -335,3 +341,10 @@ class Scheduler:
         for job in self.live.values():
             if job.event_system is not None and job.state == "pending":
                 self._events.publish(payloads.waiting(job))
+
+
+def _fail(waiters: Iterable[asyncio.Future[Job]], error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
+            waiter.exception()  # seen: who made it may have gone, and asyncio would complain

@@ -2,22 +2,22 @@
 
 Stated results for odd cases:
 
-- A command that cannot start has the return code "-1", its log says why, and its job is `error`. A signal's death is
-"-<signal>". - A result that died with its executor is "-1" with a last line that says so; the commands after it are
-not run. - A killed process has one finished event, whenever it is killed; pending ones never start. What is killed
-while its last command
-  ends by itself is `killed` if the request was stored first.
+- A command that cannot start has the return code "-1", its log says why, and its job is `error`. Death by a signal is
+  "-<signal>".
+- A result that died with its executor is "-1" with a last line that says so; the commands after it are not run.
+- A killed process has one finished event, whenever it is killed; pending ones never start. What is killed while its
+  last command ends by itself is `killed` if the request was stored first.
 - A child that forks and leaves: what stays in its process group is ended with it (executor); what left it goes on, and
-what that
-  writes later is in the file, so in `read_log`, and in no event.
+  what that writes later is in the file, so in `read_log`, and in no event.
 - After a crash of this server, `output` events may repeat text that the crashed one had told; after a stop they go on
-where it ended.
+  where it ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +46,8 @@ from sysadmd.jobs import table
 from sysadmd.jobs.ids import JobIds, job_ids
 from sysadmd.jobs.model import Attempt, Job
 from sysadmd.store import Store
+
+log = logging.getLogger(__name__)
 
 OUTPUT_DIRECTORY = "output"
 PAGE_MAX = 256 * 1024
@@ -135,7 +137,7 @@ class Dispatcher:
         self._scheduler.watch.limits = self._scheduler.reporter.limits = config.limits
         self._scheduler.attempts.launcher = Launcher(config)
         if self._running:
-            self._store_lanes()
+            self._store_lanes().add_done_callback(_tell_failure)
         self._scheduler.refresh()
 
     def _store_lanes(self) -> asyncio.Future[None]:
@@ -303,8 +305,13 @@ class Dispatcher:
     async def _stored(self, process_id: str) -> Job:
         job = await self._store.read(lambda connection: table.find_process(connection, process_id))
         if job is None:
-            raise NotFound(f"there is no process {process_id!r}")
+            raise NotFound(f"there is no process {process_id!r}", path="args.process_id")
         return job
+
+
+def _tell_failure(stored: asyncio.Future[None]) -> None:
+    if not stored.cancelled() and (error := stored.exception()) is not None:
+        log.error("changed lanes could not be stored, new ones take no process until the next reload: %s", error)
 
 
 def _executor_link(state_dir: Path, node: str, *, launch: bool) -> ExecutorLink:
@@ -329,7 +336,8 @@ def _command_index(job: Job, command: int | None) -> int:
     if command is None:
         return max((step.idx for step in job.steps if step.attempt is not None), default=0)
     if not 0 <= command < len(job.steps):
-        raise NotFound(f"{job.ext_id!r} has {len(job.steps)} commands, counted from 0; there is no {command}")
+        text = f"{job.ext_id!r} has {len(job.steps)} commands, counted from 0; there is no {command}"
+        raise NotFound(text, path="args.command")
     return command
 
 

@@ -26,12 +26,12 @@ class Watched:
     reported: int
     size: int
     over: bool = False
-    """It has been killed for its output."""
+    """KILL has been sent for its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What one look found. `text` may be empty: half a character has come. `over` names a limit that is passed now."""
+    """What one look found. `text` may be empty: half a character has come. `over`: a limit is passed, now or before."""
 
     watched: Watched
     start: int
@@ -75,7 +75,6 @@ class OutputWatch:
             watched = growth.watched
             if self._watched.get(watched.attempt.id) is watched:
                 watched.reported, watched.size = growth.end, growth.size
-                watched.over = watched.over or growth.over
                 current.append(growth)
         return current
 
@@ -90,5 +89,5 @@ class OutputWatch:
     def _growth(self, watched: Watched, size: int, *, full: bool) -> Growth:
         read = self._files.reader(watched.attempt.output_path)
         text, end = excerpt(read, watched.reported, size, INCREMENT, final=False)
-        over = (full or size > self.limits.output_cap) and not watched.over
+        over = watched.over or full or size > self.limits.output_cap
         return Growth(watched, watched.reported, end, size, text, over)

@@ -239,13 +239,15 @@ ADDRESS_LIMIT = 103
 
 def connect(path: Path) -> socket.socket:
     """A non-blocking socket connected to the executor at `path`. Raises ExecutorError when none answers."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)  # within: descriptors may have run out
         sock.settimeout(CONNECT_TIMEOUT)
         with _address(path) as address:
             sock.connect(address)
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise ExecutorError(f"no executor answers at {path}: {error.strerror or error}") from None
     sock.setblocking(False)
     return sock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from sysadmd.config import Config, Socket
 from sysadmd.dispatcher import Dispatcher, ProcessSpec
+from sysadmd.dispatcher.output import OutputFiles
 from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from sysadmd.jobs import table
 from sysadmd.limits import Limits
@@ -429,6 +431,27 @@ async def test_output_above_the_cap_is_ended_with_output_limit(tmp_path: Path) -
         assert "output is above the limit" in b.drafts[-1].data["details"]["a"]
 
 
+async def test_the_kill_for_too_much_output_is_sent_again_when_a_broken_link_has_lost_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, limits=Limits(running_update=0.01, output_cap=10)) as b:
+        await b.dispatcher.start({"p": "a"}, "me")
+        (attempt,) = await started(b)
+        b.executor.disconnect()
+        b.executor.write(attempt, b"0123456789x")
+        await b.until(lambda: "output" in b.phases())
+        assert b.executor.signals == []
+        b.executor.connect()
+        b.executor.write(attempt, b"x")
+        await b.until(lambda: b.executor.signals == [(attempt, "KILL")])
+
+
+async def test_a_disk_that_cannot_be_asked_ends_nobody(tmp_path: Path) -> None:
+    def gone(_directory: Path) -> float:
+        raise OSError("stale file handle")
+
+    files = OutputFiles(tmp_path / "output", gone)
+    assert files.disk_use() == 0.0
+
+
 async def test_a_full_disk_ends_who_writes_and_spares_who_does_not(tmp_path: Path) -> None:
     async with bench(tmp_path, use=0.96) as b:
         await b.dispatcher.start({"w": "a", "quiet": "b"}, "me")
@@ -507,13 +530,27 @@ async def test_read_log_follows_until_there_is_more_or_the_end_or_the_deadline(t
 
 async def test_read_log_of_nothing_is_not_found(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound) as nobody:
             await b.dispatcher.read_log(process_id="nobody")
+        assert nobody.value.path == "args.process_id"
         await b.dispatcher.start({"p": "a"}, "me")
         with pytest.raises(NotFound, match="1 commands"):
             await b.dispatcher.read_log(process_id="p", command=1)
         with pytest.raises(BadRequest):
             await b.dispatcher.read_log(process_id="p", offset=-1)
+
+
+async def test_an_account_that_comes_and_goes_is_known_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as b:
+        spec = ProcessSpec(["a"], user="newcomer")
+        with pytest.raises(BadRequest, match="no account"):
+            await b.dispatcher.start({"p": spec}, "me")
+        monkeypatch.setattr("pwd.getpwnam", lambda name: pwd.struct_passwd((name, "x", 7, 7, "", "/home/n", "/bin/sh")))
+        await b.dispatcher.start({"p": spec}, "me")
+        await started(b)
+        assert b.executor.starts[0].env["HOME"] == "/home/n"
 
 
 # ---- faults
@@ -537,6 +574,52 @@ async def test_a_start_that_cannot_be_stored_is_unavailable_and_its_id_stays_fre
         b.executor.exit((await started(b))[0])
         await b.dispatcher.wait("p")
         assert b.phases() == ["pending", "started", "finished"]
+
+
+async def test_who_waits_for_a_process_that_cannot_be_stored_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sysadmd.dispatcher.scheduler.RETRY", 0.05)
+    async with bench(tmp_path) as b:
+        assert isinstance(b.events, RecordingLog)
+        b.events.failing = disk_full()
+        starting = asyncio.ensure_future(b.dispatcher.start({"p": "a"}, "me"))
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(b.dispatcher.wait("p"))
+        with anyio.fail_after(5), pytest.raises(Unavailable):
+            await waiting
+        with pytest.raises(Unavailable):
+            await starting
+
+
+async def test_a_start_that_we_have_ended_ourselves_is_not_sent_while_its_end_is_being_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sysadmd.dispatcher.scheduler.RETRY", 0.2)
+    async with bench(tmp_path) as b:
+        assert isinstance(b.events, RecordingLog)
+        b.executor.refuse = "full"
+        await b.dispatcher.start({"p": "a"}, "me")
+        await started(b)
+        b.events.failing = disk_full()
+        with pytest.raises(Unavailable):
+            await b.dispatcher.kill(["p"])
+        b.executor.refuse = None
+        b.executor.disconnect()
+        b.executor.connect()
+        await anyio.sleep(0.05)
+        assert b.executor.running == {}
+        b.events.failing = None
+        assert (await b.dispatcher.wait("p")).state == "killed"
+
+
+async def test_a_store_that_fails_at_the_end_does_not_keep_the_dispatcher_from_ending(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        assert isinstance(b.events, RecordingLog)
+        await b.dispatcher.start({"p": "a"}, "me")
+        b.executor.write((await started(b))[0], b"x")
+        await b.until(lambda: "output" in b.phases())
+        b.events.failing = disk_full()
 
 
 async def test_an_exit_that_cannot_be_stored_is_tried_again_and_acknowledged_only_then(

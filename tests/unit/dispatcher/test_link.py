@@ -132,6 +132,36 @@ async def test_an_executor_that_breaks_the_protocol_is_left(tmp_path: Path, firs
     server.close()
 
 
+async def test_an_executor_of_another_protocol_is_named_once_and_asked_seldom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path):
+        end = anyio.current_time() + 0.7
+        answered = 0
+        while anyio.current_time() < end:
+            if len(server.channels) > answered:
+                answered = len(server.channels)
+                server.hello(proto=99)
+            await anyio.sleep(0.002)
+    server.close()
+    assert 2 <= answered <= 7
+    assert [record.getMessage() for record in caplog.records if record.name == link_module.__name__] == [
+        "no link to the executor can be made: the executor speaks protocol 99, this server 1"
+    ]
+
+
+def test_no_socket_left_to_connect_with_is_an_error_of_the_executor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("sysadmd.executor.channel.socket.socket", refuse)
+    with pytest.raises(ExecutorError, match="Too many open files"):
+        protocol.connect(tmp_path / "executor.sock")
+
+
 async def test_silence_after_the_connection_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "HANDSHAKE", 0.05)
     server = FakeServer(tmp_path)

@@ -155,6 +155,11 @@ def create_job() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
         sa.UniqueConstraint("seq", name=op.f("uq_job_seq")),
     )
+    create_job_indexes()
+
+
+def create_job_indexes() -> None:
+    """Indexes of table `job`."""
     op.create_index("ix_job_ext_id_seq", "job", ["ext_id", "seq"], unique=False)
     op.create_index("ix_job_lane_state", "job", ["lane", "state"], unique=False)
     op.create_index("uq_job_ext_id_live", "job", ["ext_id"], unique=True, sqlite_where=LIVE, postgresql_where=LIVE)
