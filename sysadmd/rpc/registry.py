@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from sysadmd.auth.scope import Scope
-from sysadmd.errors import BadRequest, NotFound, SysadmdError
+from sysadmd.errors import BadRequest, NotFound, RpcError, SysadmdError
 from sysadmd.rpc.call import Handler
 from sysadmd.schema import Method, Validator
 
@@ -66,7 +66,7 @@ class Registry:
         """
         actions = self._actions(namespace, name)
         if actions is None:
-            raise NotFound(f"there is no {namespace}/{name}")
+            raise self._unknown(namespace, name)
         entry = actions.get(action) or actions.get(action and action.lower())
         if entry is None and action is not None:
             entry = actions.get(action.lower())  # the originals lower it first (spec sysadm §4)
@@ -81,6 +81,13 @@ class Registry:
     def allowed(self, scope: Scope) -> Iterator[Method]:
         """The methods that this scope may call, in order of their keys."""
         return (m for m in self.methods.values() if m.access == "public" or scope.may_call(m.key, m.access))
+
+    def _unknown(self, namespace: str, name: str) -> RpcError:
+        if namespace.lower() != "events":
+            return NotFound(f"there is no {namespace}/{name}")
+        # There the names are what actions are elsewhere (spec sysadm §5.1).
+        known = ", ".join(sorted(n for space, n in self._entries if space == "events"))
+        return BadRequest(f"name: unknown name {name!r}; events has {known}", path="name", rule="enum")
 
     def _actions(self, namespace: str, name: str) -> dict[str | None, Entry] | None:
         actions = self._entries.get((namespace, name))

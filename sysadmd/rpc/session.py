@@ -33,7 +33,8 @@ from sysadmd.events.subscription import Sink
 from sysadmd.rpc.call import Call
 from sysadmd.rpc.registry import Entry
 from sysadmd.rpc.subscriptions import Subscriptions
-from sysadmd.wire import JSONRPC, decode
+from sysadmd.wire import CLASSIC, JSONRPC, decode
+from sysadmd.wire.classic import is_login
 from sysadmd.wire.jsonrpc import join_batch
 from sysadmd.wire.messages import Dialect, Request
 
@@ -319,6 +320,8 @@ class Session:
         self.engine.count(entry.method.key if isinstance(entry, Entry) else "", error.code)
         if self.closed:
             return
+        if pending.dialect is CLASSIC and self.scope is not None and is_login(pending.request):
+            self.logout()  # there even a malformed attempt, or an unknown one, takes the identity (spec sysadm §2.4)
         pending.respond(pending.dialect.error(pending.request, error) if pending.request.wants_reply else b"")
 
 

@@ -56,6 +56,8 @@ class ClassicDialect:
     def error(self, request: Request | None, error: RpcError) -> bytes:
         """``{"args": {"code": "401", "message": "Unauthorized"}, "id": .., "name": "error", "namespace": "error"}``."""
         code = error.code if error.code in MESSAGES else 400
+        if request is not None and is_login(request):
+            code = 401  # whatever is wrong with an attempt
         known = request.id if request is not None else getattr(error, "request_id", "")
         request_id = known if isinstance(known, str) else ""
         return encode(_Frame({"code": str(code), "message": MESSAGES[code]}, request_id, "error", "error"))
@@ -70,9 +72,14 @@ CLASSIC = ClassicDialect()
 
 
 def _rendered(request: Request, result: Any) -> Any:
-    if request.namespace.lower() == "rpc" and request.name.startswith("auth"):
+    if is_login(request):
         return result  # [token, seconds]: the one number that stays a number
     return stringified(result)
+
+
+def is_login(request: Request) -> bool:
+    """Whether the originals take a request for an attempt to log in, even one that they do not know (spec §2.4)."""
+    return request.namespace.lower() == "rpc" and request.name.startswith("auth")
 
 
 def stringified(value: Any) -> Any:

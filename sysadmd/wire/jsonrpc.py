@@ -106,7 +106,7 @@ def error_code(error: RpcError) -> int:
     if isinstance(error, WireError):
         return PARSE_ERROR if error.rule in ("json", "utf-8") else INVALID_REQUEST
     if error.code == 400:
-        return METHOD_NOT_FOUND if error.path in ("action", "args.action") else INVALID_PARAMS
+        return METHOD_NOT_FOUND if error.path in ("action", "args.action", "name") else INVALID_PARAMS
     if error.code == 404 and error.path in _ADDRESS:
         return METHOD_NOT_FOUND
     return SERVER_ERRORS.get(error.code, INTERNAL_ERROR)

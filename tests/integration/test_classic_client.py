@@ -101,6 +101,35 @@ async def test_each_kind_of_error(tmp_path: Path) -> None:
         assert await exchange(peer, request("rpc", "dispatcher", busy)) == error(400, "Bad Request")
 
 
+@pytest.mark.parametrize(
+    "name,args",
+    [
+        ("auth", ""),
+        ("auth", ["alice", PASSWORD]),
+        ("auth", {"username": "alice"}),
+        ("auth", {"username": "alice", "password": 7}),
+        ("auth_token", ""),
+        ("auth_token", {"token": ""}),
+        ("auth_guess", ""),
+    ],
+)
+async def test_whatever_is_wrong_with_a_log_in_is_401_and_takes_the_identity(
+    tmp_path: Path, name: str, args: Any
+) -> None:
+    """Spec §2.3, §2.4, §3.1, §3.3."""
+    async with running_app(tmp_path, accounts=ALICE) as live, original(live) as peer:
+        assert await exchange(peer, request("rpc", name, args)) == error(401, "Unauthorized")
+        await exchange(peer, LOGIN)
+        assert await exchange(peer, request("rpc", name, args)) == error(401, "Unauthorized")
+        assert await exchange(peer, request("rpc", "query")) == error(401, "Unauthorized")
+
+
+async def test_another_name_of_events_is_400(tmp_path: Path) -> None:
+    async with running_app(tmp_path, accounts=ALICE) as live, original(live) as peer:
+        await exchange(peer, LOGIN)
+        assert await exchange(peer, request("events", "listen", "dispatcher")) == error(400, "Bad Request")
+
+
 async def test_a_refusal_leaves_the_connection_open(tmp_path: Path) -> None:
     async with running_app(tmp_path, accounts={"alice": ("viewer",)}) as live, original(live) as peer:
         await exchange(peer, LOGIN)

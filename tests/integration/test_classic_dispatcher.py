@@ -40,6 +40,19 @@ async def test_a_raw_job_tells_that_it_runs_and_how_it_ended_and_nothing_else(tm
         }
 
 
+async def test_an_id_that_looks_like_a_namespace_s_is_its_user_s_all_the_same(tmp_path: Path) -> None:
+    """The originals judge by the id's text; here only what a namespace started is typed."""
+    async with running_server(tmp_path) as server, server.connect(origin="sysadm-client") as peer:
+        await peer.send({"namespace": "events", "name": "subscribe", "id": "s", "args": "dispatcher"})
+        await peer.reply("s")
+        run = {"action": "run", "sysadm_pkg_install-{x}": "true"}
+        await peer.send({"namespace": "rpc", "name": "dispatcher", "id": "r", "args": run})
+        events = [(await peer.event(lambda e: True))["args"] for _ in range(2)]
+        assert events[0] == {"process_id": "sysadm_pkg_install-{x}", "state": "running"}
+        assert events[1]["state"] == "finished"
+        assert "event_system" not in events[1]
+
+
 async def test_values_that_are_no_jobs_are_skipped_and_the_action_is_matched_in_lower_case(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, server.connect(origin="sysadm-client") as peer:
         nothing = {"action": "RUN", "x": 7}

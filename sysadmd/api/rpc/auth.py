@@ -27,7 +27,11 @@ async def auth(call: Call, services: Services) -> list[Any]:
 
 @method("rpc/auth_token")
 def auth_token(call: Call, services: Services) -> list[Any]:
-    """Log in with a token that an earlier log-in returned: `[token, seconds]`."""
+    """Log in with a token that an earlier log-in returned: `[token, seconds]`.
+
+    The one that is attached to the connection is not among them: it is revoked first (spec sysadm §3.4).
+    """
+    _revoke(call, services)
     return _adopt(call, services, call.args["token"])
 
 

@@ -51,6 +51,16 @@ async def test_a_failed_log_in_leaves_a_stranger_whose_token_is_over(
         assert not await token_holds(live, token)
 
 
+async def test_the_attached_token_is_revoked_before_the_one_presented_is_looked_up(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.connect(login=None) as peer, live.connect(login=None) as other:
+        own, others = await peer.login(), await other.login()
+        assert await code(peer, "auth_token", {"token": own}) == 401
+        assert await code(peer, "query", {}) == 401
+        own = await peer.login()
+        assert await code(peer, "auth_token", {"token": others}) == 200
+        assert not await token_holds(live, own)
+
+
 async def test_a_bad_token_leaves_a_stranger(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.connect() as peer:
         assert await code(peer, "auth_token", {"token": "x" * 32}) == 401

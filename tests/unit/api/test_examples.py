@@ -59,13 +59,14 @@ async def example_server(directory: Path, method: Method) -> AsyncIterator[LiveA
         yield live
 
 
-async def prepared_args(peer: Peer, method: Method, example: Example) -> Any:
+async def prepared_args(live: LiveApp, peer: Peer, method: Method, example: Example) -> Any:
     """The arguments, after the calls that must come before."""
     for before in example.before:
         reply = await make(peer, METHODS[before.call], before.args)
         assert reply["name"] == "response", reply
     if title(method, example) == "rpc/auth_token: Log in again":
-        return {"token": await peer.login()}
+        async with live.connect(login=None) as other:
+            return {"token": await other.login()}
     assert example.live, f"{title(method, example)}: say in LIVE_BY_PREPARATION what it needs"
     return example.args
 
@@ -73,7 +74,7 @@ async def prepared_args(peer: Peer, method: Method, example: Example) -> Any:
 @pytest.mark.parametrize("method,example", EXAMPLES)
 async def test_an_example_is_true(tmp_path: Path, method: Method, example: Example) -> None:
     async with example_server(tmp_path, method) as live, live.connect() as peer:
-        reply = await make(peer, method, await prepared_args(peer, method, example))
+        reply = await make(peer, method, await prepared_args(live, peer, method, example))
         if example.error is not None:
             assert reply["name"] == "error"
             assert reply["args"]["code"] == example.error.code

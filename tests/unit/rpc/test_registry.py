@@ -75,6 +75,13 @@ def test_what_is_not_there_is_told(namespace: str, name: str, action: str | None
         registry().find(namespace, name, action)
 
 
+def test_an_unknown_name_of_events_is_a_bad_request() -> None:
+    """Elsewhere it would be 404; there the names are the actions (spec sysadm §5.1)."""
+    with pytest.raises(BadRequest) as caught:
+        Registry(load_methods(), api.handlers()).find("Events", "listen", None)
+    assert str(caught.value) == "name: unknown name 'listen'; events has subscribe, unsubscribe"
+
+
 def test_an_unknown_action_names_the_path_the_rule_and_the_known_ones() -> None:
     with pytest.raises(BadRequest) as caught:
         registry().find("test", "strict", "walk")
