@@ -129,7 +129,7 @@ class HttpListener:
         self._app = ProxyHeadersMiddleware(self._inner, list(proxies)) if proxies else self._inner  # type: ignore[arg-type, assignment]
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        await (_refuse_smuggling if _is_ambiguous(scope) else self._app)(scope, receive, send)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop`."""
@@ -147,6 +147,19 @@ class HttpListener:
         """Finish the requests that run, at most five seconds, and end `run`."""
         self._server.should_exit = True
         await self._ended.wait()
+
+
+def _is_ambiguous(scope: Scope) -> bool:
+    """Whether two headers say how long the body is, of which a proxy may believe the other one (RFC 9112 §6.1)."""
+    names = {name for name, _ in scope["headers"]}
+    return scope["type"] == "http" and b"transfer-encoding" in names and b"content-length" in names
+
+
+async def _refuse_smuggling(scope: Scope, receive: Receive, send: Send) -> None:
+    text = b"Content-Length and Transfer-Encoding exclude each other\n"
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

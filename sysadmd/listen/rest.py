@@ -38,6 +38,7 @@ from sysadmd.errors import (
 )
 from sysadmd.events.record import Draft
 from sysadmd.events.subscription import Framing, SubscriptionSpec
+from sysadmd.listen.origin import FOREIGN_SITES, origin_allowed
 from sysadmd.listen.sse import EventStream, StreamOutlet, unframed
 from sysadmd.listen.upgrade import UpgradeOutlet
 from sysadmd.listen.websocket import SECRET_PARAMETERS
@@ -55,6 +56,8 @@ VERBS = ["GET", "PUT", "POST"]
 ALLOW = {"Allow": ", ".join([*VERBS, "OPTIONS"])}
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="sysadmd", charset="UTF-8"'}
 CLIENT_CLOSED = 499
+FORWARDED = frozenset({"forwarded", "x-forwarded-for", "via"})
+"""Headers of proxies (RFC 7239, RFC 9110 §7.6.3)."""
 
 
 class DiscardOutlet:
@@ -84,7 +87,7 @@ class DiscardOutlet:
 
 class RestApi:
     """The HTTP surface. `metrics` renders the Prometheus text; `healthy` says whether the server works; `snapshot`
-    tells where each live process stands.
+    tells where each live process stands. `origins` are the web pages, besides our own, that may call.
     """
 
     def __init__(
@@ -96,9 +99,11 @@ class RestApi:
         metrics: Callable[[], bytes],
         healthy: Callable[[], dict[str, Any]],
         snapshot: Callable[[], Sequence[Draft]],
+        origins: Sequence[str] = (),
     ) -> None:
         self._engine, self._accounts, self._tokens = engine, accounts, tokens
         self._metrics, self._healthy, self._snapshot = metrics, healthy, snapshot
+        self.origins = tuple(origins)
 
     def app(self, *more: BaseRoute) -> Starlette:
         """The ASGI application; `more` are routes that come before its own."""
@@ -133,7 +138,7 @@ class RestApi:
             return Response(headers={**ALLOW, **HEADERS})
         if http.method not in VERBS:
             raise MethodNotAllowed(f"{http.method} is not offered; use GET, PUT or POST")
-        _refuse_secrets(http)
+        self._refuse_foreign(http)
         session = self._engine.open(DiscardOutlet(), _peer(http))
         try:
             await self._identify(http, session)
@@ -142,7 +147,7 @@ class RestApi:
             session.close()
 
     async def _events(self, http: HttpRequest) -> Response:
-        _refuse_secrets(http)
+        self._refuse_foreign(http)
         self._engine.refuse_while_draining()
         outlet = StreamOutlet()
         session = self._engine.open(outlet, _peer(http))
@@ -178,6 +183,17 @@ class RestApi:
 
     # Requests
 
+    def _refuse_foreign(self, http: HttpRequest) -> None:
+        """Refuse what another site's page sends by its visitor's browser, and secrets in the URL."""
+        headers = http.headers
+        origins = headers.getlist("origin")
+        if origins and not origin_allowed(origins, headers.getlist("host"), self.origins):
+            raise Forbidden("this origin is not allowed; see the option `origins`")
+        if not origins and headers.get("sec-fetch-site") in FOREIGN_SITES:
+            raise Forbidden("links and images of other sites may not call")
+        if SECRET_PARAMETERS & {name.lower() for name in http.query_params}:
+            raise Forbidden("secrets do not belong into a URL; use the Authorization header")
+
     async def _request(self, http: HttpRequest, session: Session) -> Request:
         """The call that an HTTP request makes: the first path segment is the namespace, the last the name."""
         limits = self._engine.limits
@@ -185,12 +201,14 @@ class RestApi:
         size = limits.frame_unauthenticated if session.scope is None else limits.frame_authenticated
         if body := await _body(http, size, limits.auth_timeout):
             args = _decode_body(body, limits.json_depth)
-        path = http.path_params["path"].split("/")
+        name = http.path_params["path"].rpartition("/")[2]
+        if not name:
+            raise BadRequest("the path has no name; expected /<namespace>/<name>", path="name", rule="minLength")
         action = None
         if isinstance(args, dict) and isinstance(args.get("action"), str):
             action = args["action"]
             args = {key: value for key, value in args.items() if key != "action"}
-        return Request(http.path_params["namespace"], path[-1], action, "", args)
+        return Request(http.path_params["namespace"], name, action, "", args)
 
     async def _identify(self, http: HttpRequest, session: Session) -> None:
         """Log the session in by the Authorization header (RFC 7617 Basic, RFC 6750 Bearer), if there is one."""
@@ -289,12 +307,10 @@ async def _body(http: HttpRequest, limit: int, timeout: float) -> bytes:
     raise DeadlineExceeded(f"the body did not come within {timeout:g} s")
 
 
-def _refuse_secrets(http: HttpRequest) -> None:
-    if SECRET_PARAMETERS & {name.lower() for name in http.query_params}:
-        raise Forbidden("secrets do not belong into a URL; use the Authorization header")
-
-
 def _is_loopback(http: HttpRequest) -> bool:
+    """Whether the client is on this machine; what a proxy here passes on says so, and is not."""
+    if FORWARDED & set(http.headers.keys()):
+        return False
     try:
         return http.client is not None and ip_address(http.client.host).is_loopback
     except ValueError:

@@ -25,13 +25,12 @@ from websockets.server import ServerProtocol
 
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
+from sysadmd.listen.origin import CLASSIC_ORIGINS, origin_allowed
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.session import Peer, Session
 
 log = structlog.get_logger(__name__)
 
-CLASSIC_ORIGINS = frozenset({"sysadm-client", "sysadm-server"})
-"""What the original programs send as Origin (spec sysadm §1.3)."""
 SECRET_PARAMETERS = frozenset({"token", "password", "passwd", "secret", "access_token"})
 CLOSE_TRY_LATER = 1013
 REASON_BYTES = 123
@@ -195,13 +194,7 @@ class WebSocketListener:
         """
         if not origins:
             return not cookie
-        if len(origins) > 1:
-            return False
-        if origins[0] in CLASSIC_ORIGINS or origins[0] in self.origins:
-            return True
-        # The host of an opaque origin, `null`, is empty and equals nobody's.
-        host = origins[0].partition("://")[2].lower()
-        return bool(host) and [host] == [one.lower() for one in hosts]
+        return origin_allowed(origins, hosts, self.origins)
 
     def speaks_classic(self, origin: str | None) -> bool:
         """Whether frames of a peer with this Origin are the original programs'."""
@@ -210,7 +203,9 @@ class WebSocketListener:
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
         outlet = WebSocketOutlet(connection, self._engine.spawn)
-        origin = connection.request.headers.get("Origin") if connection.request else None
+        assert connection.request is not None
+        origin = connection.request.headers.get("Origin")
+        connection.request.headers.clear()  # a peer may have sent a MiB, which nobody reads again
         classic = self.speaks_classic(origin)
         session = self._engine.open(outlet, Peer(_address(connection), self._kind), classic=classic)
         connection.session = session

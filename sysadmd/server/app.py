@@ -114,6 +114,7 @@ class App:
             metrics=self._render_metrics,
             healthy=self.health,
             snapshot=self.dispatcher.snapshot,
+            origins=self.config.origins,
         )
 
     def _render_metrics(self) -> bytes:

@@ -76,8 +76,9 @@ class Listeners:
         """Take the changed keys of a configuration. Raises SysadmdError for a certificate that cannot be used."""
         self.config = config
         self.websocket.origins, self.websocket.classic = tuple(config.origins), config.classic
-        if self.http is not None:
+        if self.http is not None and self._rest is not None:
             self.http.trust(config.rest.trusted_proxies)
+            self._rest.origins = tuple(config.origins)
         self._use_certificate()
 
     def _http_listener(self) -> HttpListener:

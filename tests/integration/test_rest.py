@@ -193,7 +193,7 @@ async def test_errors_have_their_codes_and_a_json_body(tmp_path: Path) -> None:
         assert await refused(await none.get("/weather/report")) == 401
         assert await refused(await http.get("/weather/report")) == 404
         assert await refused(await http.get("/rpc/weather")) == 404
-        assert await refused(await http.get("/rpc/")) == 404
+        assert await refused(await http.get("/rpc/")) == 400
         assert await refused(await http.get("/")) == 404
         assert await refused(await http.get("/rpc/dispatcher")) == 400
         assert await refused(await http.put("/rpc/dispatcher", json={"action": "fly"})) == 400
@@ -283,6 +283,47 @@ async def test_secrets_in_the_url_are_refused(tmp_path: Path, path: str) -> None
         assert await refused(await http.get(path)) == 403
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example.org"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=["origin", "opaque", "image", "sibling"],
+)
+@pytest.mark.parametrize("path", ["/rpc/dispatcher?action=list", "/api/v1/events"])
+async def test_pages_of_other_sites_may_not_use_the_log_in_of_their_visitor(
+    tmp_path: Path, path: str, headers: dict[str, str]
+) -> None:
+    async with running_app(tmp_path) as live, live.http() as http:
+        assert await refused(await http.get(path, headers=headers)) == 403
+
+
+async def test_our_own_pages_and_listed_ones_may_call(tmp_path: Path) -> None:
+    async with running_app(tmp_path, origins=("https://console.example",)) as live, live.http() as http:
+        for origin in ("https://console.example", live.rest_url, "sysadm-client"):
+            response = await http.post("/rpc/dispatcher", json=LIST, headers={"Origin": origin})
+            assert response.status == 200
+        for site in ("none", "same-origin"):
+            assert (await http.get("/rpc/query", headers={"Sec-Fetch-Site": site})).status == 200
+
+
+async def test_two_lengths_of_one_body_are_refused_and_the_connection_ends(tmp_path: Path) -> None:
+    head = b"POST /rpc/identify HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with running_app(tmp_path) as live, raw_socket(rest_port(live)) as (reader, writer):
+        writer.write(head + b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answered = await asyncio.wait_for(reader.read(), 5)
+        assert answered.startswith(b"HTTP/1.1 400 ")
+        assert answered.count(b"HTTP/1.1") == 1
+
+
+async def test_a_path_without_a_name_is_400(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.http() as http:
+        assert await refused(await http.get("/rpc/query/")) == 400
+
+
 async def test_a_fault_of_ours_is_500_without_details(tmp_path: Path) -> None:
     def fail(call: Any, services: Any) -> Any:
         raise RuntimeError("a secret detail")
@@ -335,14 +376,28 @@ async def test_metrics_need_a_log_in_from_elsewhere(tmp_path: Path) -> None:
 
 async def test_only_a_trusted_proxy_is_believed_about_the_client(tmp_path: Path) -> None:
     async with running_app(tmp_path, rest__trusted_proxies=("192.0.2.0/24",)) as live, live.http(None) as http:
-        assert (await http.get("/metrics", headers=ELSEWHERE)).status == 200
+        peers: list[str] = []
+        opened = live.app.engine.open
+
+        def noted(outlet: Any, peer: Any, **options: Any) -> Any:
+            peers.append(peer.address)
+            return opened(outlet, peer, **options)
+
+        live.app.engine.open = noted  # type: ignore[method-assign]
+        await http.get("/rpc/identify", headers=ELSEWHERE)
         assert live.app.listeners.http is not None
         live.app.listeners.http.trust(("127.0.0.0/8",))
-        assert await refused(await http.get("/metrics", headers=ELSEWHERE)) == 401
-        claims_loopback = {"X-Forwarded-For": "127.0.0.1, 203.0.113.9"}
-        assert await refused(await http.get("/metrics", headers=claims_loopback)) == 401
+        await http.get("/rpc/identify", headers=ELSEWHERE)
+        await http.get("/rpc/identify", headers={"X-Forwarded-For": "127.0.0.1, 203.0.113.9"})
         live.app.listeners.http.trust(())
-        assert (await http.get("/metrics", headers=ELSEWHERE)).status == 200
+        await http.get("/rpc/identify", headers=ELSEWHERE)
+        assert peers == ["127.0.0.1", "203.0.113.9", "203.0.113.9", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
+async def test_what_a_proxy_here_passes_on_does_not_count_as_loopback(tmp_path: Path, header: str) -> None:
+    async with running_app(tmp_path) as live, live.http(None) as http:
+        assert await refused(await http.get("/metrics", headers={header: "203.0.113.9"})) == 401
 
 
 async def test_openapi_describes_what_can_be_called(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from websockets.datastructures import Headers
-from websockets.http11 import Request
 
 from sysadmd.listen.websocket import WebSocketListener, _parameters
 
@@ -20,7 +19,8 @@ def allowed(**headers: Any) -> bool:
         for value in values if isinstance(values, list) else [values]:
             found[name] = value
     engine: Any = None
-    return WebSocketListener(engine, kind="tcp", origins=[LISTED])._origin_allowed(Request("/", found))
+    listener = WebSocketListener(engine, kind="tcp", origins=[LISTED])
+    return listener.allows(found.get_all("Origin"), found.get_all("Host"), cookie="Cookie" in found)
 
 
 @pytest.mark.parametrize(
