@@ -28,6 +28,10 @@ ENDING: frozenset[SignalName] = frozenset({"kill", "TERM", "KILL", "INT", "QUIT"
 """Signals that ask for the end: what ends after one of them was `killed`."""
 
 
+REASON_LIMIT = 1000
+"""Characters of a reason: it may quote an argument of 128 KiB, and a listing has thousands of exits in one frame."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One running attempt."""
@@ -76,13 +80,15 @@ class Attempts:
     def start(self, start: Start, output: int) -> Started | None:
         """Spawn it, or end it with `spawn_failed` and return None. The descriptor is closed in any case."""
         now, tick = self._clock(), process.ticks()
+        file = os.fstat(output)
         try:
+            # Before the fork as well: under load the kernel may let the child run for long before it lets us write.
+            self._records.started(Live(Started(start.attempt, start.lease, 0, 0, now), file.st_dev, file.st_ino))
             pid = spawn(start, output, self._null)
             started = Started(start.attempt, start.lease, pid, process.start_of_child(pid, tick), now)
-            file = os.fstat(output)
             self._records.started(Live(started, file.st_dev, file.st_ino))
         except SpawnFailed as error:
-            self._fail(start, output, now, str(error))
+            self._fail(start, output, now, str(error)[:REASON_LIMIT])
             return None
         finally:
             os.close(output)
@@ -119,7 +125,7 @@ class Attempts:
     def reap(self) -> None:
         """Take note of every child that has exited."""
         exits: list[Exit] = []
-        while (reaped := wait_for_exit()) is not None:
+        while (reaped := wait_for_exit(self._by_pid)) is not None:
             attempt = self._by_pid.pop(reaped.pid, None)
             if attempt is not None:  # else an orphan of somebody, given to us as the first process of a container
                 exits.append(self._ended(attempt, reaped))

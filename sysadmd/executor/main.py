@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -73,16 +74,25 @@ def _fill_standard_descriptors() -> None:
 
 
 def _prepare(state_dir: Path) -> Path:
-    """The absolute state directory, with the executor's own in it; both for our account alone."""
+    """The absolute state directory, with the executor's own in it. Raises StateError when others may write in either:
+    what is root's would follow their links.
+    """
     state_dir = state_dir.absolute()
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (state_dir / "executor").mkdir(mode=0o700, exist_ok=True)
+    for directory in (state_dir, state_dir / "executor"):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            mode = stat.S_IMODE(found.st_mode)
+            raise StateError(
+                f"{directory} belongs to uid {found.st_uid} and has mode {mode:04o}; it must belong to uid"
+                f" {os.geteuid()}, and others must not write there"
+            )
     return state_dir
 
 
 def _lock(state_dir: Path) -> int:
     """Be the one executor of the directory, for as long as the descriptor lives. Raises StateError."""
-    descriptor = os.open(state_dir / "executor" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(state_dir / "executor" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

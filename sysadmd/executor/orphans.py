@@ -6,6 +6,7 @@ name somebody else a moment later. Killing needs proof that the group is still o
 - the same boot, and the leader lives with the start time we noted; or
 - the leader is gone, yet a process of its group and session still writes to the attempt's own output file. While such a
   process exists the kernel gives the group's id to nobody else. (Linux; elsewhere a group without its leader is left.)
+- the executor died before it could note the leader: any group that is a session of its own and writes to that file.
 
 Between the look and the signal lie microseconds in which the leader could end and its id be given away: accepted, since
 ids are handed out in turn and the whole range would have to pass in them.
@@ -29,9 +30,9 @@ def end_orphans(live: Iterable[Live], *, same_boot: bool, now: float, log: Calla
     for entry in live:
         started = entry.started
         fate = "the system was restarted" if not same_boot else "the executor that ran it died"
-        if same_boot and _is_ours(entry):
+        for group in _groups(entry) if same_boot else ():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(started.pid, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
                 fate += "; what was left of it is killed"
         log(f"lost attempt={started.attempt} pid={started.pid}: {fate}")
         exits.append(
@@ -47,8 +48,10 @@ def end_orphans(live: Iterable[Live], *, same_boot: bool, now: float, log: Calla
     return exits
 
 
-def _is_ours(entry: Live) -> bool:
+def _groups(entry: Live) -> set[int]:
+    """The groups that are proved to be the attempt's: at most one, in practice."""
     pid = entry.started.pid
-    if process.is_same(pid, entry.started.pid_start):
-        return True
-    return any(process.writes_to(member, entry.device, entry.inode) for member in process.session_members(pid))
+    if pid and process.is_same(pid, entry.started.pid_start):
+        return {pid}
+    members = process.session_members(pid or None)
+    return {group for member, group in members if process.writes_to(member, entry.device, entry.inode)}

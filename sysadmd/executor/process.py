@@ -87,14 +87,16 @@ def start_by_ps(pid: int) -> int | None:
         return None
 
 
-def session_members(session: int) -> list[int]:
-    """Ids of the processes in `session` whose process group is `session` too. Linux; elsewhere none."""
-    members: list[int] = []
+def session_members(session: int | None) -> list[tuple[int, int]]:
+    """(process, group) of those in `session`, or in any one (None), whose group has the session's id. Linux; elsewhere
+    none.
+    """
+    members: list[tuple[int, int]] = []
     if LINUX:
         for name in os.listdir("/proc"):
             fields = stat_fields(int(name)) if name.isdigit() else None
-            if fields and int(fields[2]) == session and int(fields[3]) == session:
-                members.append(int(name))
+            if fields and int(fields[2]) == int(fields[3]) and (session is None or int(fields[3]) == session):
+                members.append((int(name), int(fields[3])))
     return members
 
 

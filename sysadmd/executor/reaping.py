@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Container
 from typing import NamedTuple
 
 from sysadmd.executor.frames import Usage
@@ -35,18 +36,19 @@ def signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _kill_group_then_reap() -> Reaped | None:
+def _kill_group_then_reap(ours: Container[int]) -> Reaped | None:
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
     if found is None:
         return None
-    signal_group(found.si_pid, signal.SIGKILL)
+    if found.si_pid in ours:
+        signal_group(found.si_pid, signal.SIGKILL)
     return _reaped(*os.wait4(found.si_pid, 0))
 
 
-def _reap() -> Reaped | None:
+def _reap(_ours: Container[int]) -> Reaped | None:
     try:
         pid, status, usage = os.wait4(-1, os.WNOHANG)
     except ChildProcessError:
@@ -55,7 +57,12 @@ def _reap() -> Reaped | None:
 
 
 wait_for_exit = _kill_group_then_reap if hasattr(os, "waitid") else _reap
-"""Reap one child that has exited, after killing what is left of its group; None when none has. Never blocks."""
+"""Reap one child that has exited; of one of `ours` what is left of its group is killed before. None when none has
+exited. Never blocks.
+
+The first process of a container is given the orphans of everybody. The group of such a one is none of our business: the
+parent of a daemon, which it left in its own group, is one.
+"""
 
 
 def _reaped(pid: int, status: int, usage: object) -> Reaped:

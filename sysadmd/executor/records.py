@@ -11,8 +11,8 @@ much as anybody knows of a command that a power cut ended. A sync would cost eac
 A disk that is full stops nothing: records stay in memory, the log says so, and the journal is made anew when there is
 room.
 
-The window that remains: an executor killed between the fork and the write after it, some ten microseconds, leaves a
-child that its successor does not know. Nobody can close it without a cgroup or a jail for each attempt.
+An attempt is noted twice: before the fork, without a process id, and after it. Of an executor that was killed between
+the two the successor knows which output file the child, if there is one, writes to, and finds it by that (orphans.py).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sysadmd.executor.frames import Ack, Exit, Frame, Started
 
 REWRITE_BYTES = 1024 * 1024
 """Size at which the journal is rewritten; four times what it then holds, if that is more."""
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 RETRY_SECONDS = 1.0
 """Time between two attempts to rewrite a journal that could not be written."""
 
@@ -40,7 +41,9 @@ class Epoch(Frame, frozen=True, tag="epoch"):
 
 
 class Live(Frame, frozen=True, tag="live"):
-    """A started attempt. The file's device and inode are evidence of who its orphans are."""
+    """A started attempt; the process id is 0 before the fork. The file's device and inode are evidence of who its
+    orphans are.
+    """
 
     started: Started
     device: int
@@ -174,7 +177,7 @@ class Records:
         """A new journal of what counts now, put in the old one's place in one step. Raises OSError."""
         data = _ENCODER.encode_lines([self._epoch, *self.live.values(), *self.exits.values()])
         fresh = self._path.with_name(self._path.name + ".new")
-        file = os.open(fresh, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = os.open(fresh, _FLAGS, 0o600)
         try:
             _write_all(file, data)
             os.replace(fresh, self._path)

@@ -47,7 +47,10 @@ class Zfs:
         path = self._zpool.find()
         if path is None:
             return {}
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:  # removed since it was found, as an upgrade does
+            raise ZfsError(f"{path}: {error.strerror}") from None
         identity = (str(path), status.st_ino, status.st_mtime_ns)
         columns = self._offered[1] if self._offered and self._offered[0] == identity else tuple(PROPERTIES)
         while True:

@@ -179,3 +179,12 @@ async def test_many_timeouts_at_once_end_each_attempt(tmp_path: Path) -> None:
     async with executor(tmp_path) as rig, rig.server() as server:
         attempts = [server.start("sleep", "60", limits=AttemptLimits(timeout=0.5)) for _ in range(50)]
         assert {(await server.exit(attempt)).outcome for attempt in attempts} == {"timeout"}
+
+
+async def test_a_reason_is_cut_however_long_the_name_that_could_not_be_started(tmp_path: Path) -> None:
+    async with executor(tmp_path) as rig, rig.server() as server:
+        ended, output = await server.run("/nowhere/" + "x" * 100_000)
+        assert ended.outcome == "spawn_failed"
+        assert ended.message is not None
+        assert len(ended.message) == 1000
+        assert len(output) < 2000

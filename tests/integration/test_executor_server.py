@@ -210,9 +210,9 @@ async def test_a_server_that_never_reads_is_cut_off_and_the_attempts_live(tmp_pa
 async def flood(rig: Rig, deaf: socket.socket) -> None:
     """Ask for listings of a hundred long exits until the executor has had enough."""
     async with rig.server() as server:
-        for number in range(100):  # an exit of some 4 KiB each: the message names the program
+        for number in range(100):  # an exit of 1 KiB each: the message names the program
             await server.exit(server.start("x" * 4000, attempt=f"long{number}"), ack=False)
-    request = b"".join(encode(frame) for frame in (ServerHello(PROTOCOL, "deaf"), *[List()] * 100))
+    request = b"".join(encode(frame) for frame in (ServerHello(PROTOCOL, "deaf"), *[List()] * 400))
     deaf.setblocking(True)
     deaf.settimeout(10)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):

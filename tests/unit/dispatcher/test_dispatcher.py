@@ -17,6 +17,7 @@ from sysadmd.dispatcher.output import OutputFiles
 from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from sysadmd.jobs import table
 from sysadmd.limits import Limits
+from sysadmd.store import Store
 from tests.unit.dispatcher.fakes import Bench, FakeExecutor, RecordingLog, bench
 
 
@@ -749,3 +750,34 @@ def test_the_dispatcher_is_made_without_a_loop(tmp_path: Path) -> None:
         assert not Dispatcher(store, EventLog(store, node="n", limits=config.limits), config).connected
     finally:
         store.close()
+
+
+async def test_what_a_restored_database_had_leased_is_lost_on_the_same_executor_and_not_run_again(
+    tmp_path: Path,
+) -> None:
+    executor = FakeExecutor()
+    async with bench(tmp_path, executor=executor) as b:
+        await b.dispatcher.start({"p": "a"}, "me")
+        await started(b)
+    executor.running.clear()
+    store = Store.open(tmp_path / "sysadmd.db")
+    store.new_epoch()
+    store.close()
+    async with bench(tmp_path, executor=executor) as b:
+        job = await b.dispatcher.wait("p")
+        assert job.steps[0].attempt is not None
+        assert (job.state, job.steps[0].attempt.outcome) == ("error", "lost")
+        assert len(executor.starts) == 1
+
+
+async def test_what_waits_in_a_restored_database_takes_no_attempt_name_that_was_used(tmp_path: Path) -> None:
+    async with bench(tmp_path, executor=FakeExecutor(None)) as b:
+        await b.dispatcher.start({"p": "a"}, "me")
+    store = Store.open(tmp_path / "sysadmd.db")
+    store.new_epoch()
+    store.close()
+    async with bench(tmp_path) as b:
+        (attempt,) = await started(b)
+        assert int(attempt.rsplit(".", 1)[1]) > 1
+        b.executor.exit(attempt)
+        assert (await b.dispatcher.wait("p")).state == "complete"

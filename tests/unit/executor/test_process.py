@@ -148,3 +148,20 @@ def test_only_a_proven_orphan_is_killed_and_all_are_lost(same_boot: bool, right_
     finally:
         child.kill()
         child.wait()
+
+
+@linux
+def test_an_orphan_whose_executor_could_not_note_its_pid_is_found_by_the_file_it_writes_to(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("wb") as output:
+        child = subprocess.Popen(["sleep", "60"], stdout=output, start_new_session=True)
+        stranger = subprocess.Popen(["sleep", "60"], stdout=output)  # in our group, so not the attempt's
+        file = os.fstat(output.fileno())
+    try:
+        live = Live(Started("a", "lease", 0, 0, 5.0), file.st_dev, file.st_ino)
+        end_orphans([live], same_boot=True, now=9.0, log=lambda _: None)
+        assert child.wait(10) == -9
+        assert stranger.poll() is None
+    finally:
+        for process_ in (child, stranger):
+            process_.kill()
+            process_.wait()

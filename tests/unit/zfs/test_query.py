@@ -105,3 +105,13 @@ async def test_an_unknown_dataset_is_an_error_with_the_words_of_zfs(tmp_path: Pa
     path = program(tmp_path, "#!/bin/sh\necho \"cannot open 'x': dataset does not exist\" >&2\nexit 1\n", "zfs")
     with pytest.raises(ZfsError, match=r"cannot open 'x': dataset does not exist \(exit status 1\)"):
         await Zfs(None, path).datasets("x")
+
+
+async def test_a_zpool_that_is_removed_while_it_is_looked_at_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path, "exit 0")
+    zfs = Zfs(path)
+    monkeypatch.setattr(zfs._zpool, "find", lambda: tmp_path / "removed")
+    with pytest.raises(ZfsError, match="removed: No such file or directory"):
+        await zfs.pools()
