@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sysadmd.cli.values import host_port
 @click.option("--no-tls", is_flag=True, help="No TLS; only on loopback addresses.")
 @click.option("--no-executor", is_flag=True, help="Start no executor; wait for the one that its own service starts.")
 def serve(
+    *,
     config: Path | None,
     state_dir: Path | None,
     listen: tuple[str, int] | None,
@@ -32,6 +34,8 @@ def serve(
     It stays in the foreground until SIGTERM or SIGINT; SIGHUP reads the configuration again. One server runs on each
     state directory.
     """
+    # What the imports of a start make stays, so looking for garbage among it is in vain; the server does it when ready.
+    gc.disable()
     from sysadmd.config import load
     from sysadmd.server import run
 

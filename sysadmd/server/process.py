@@ -64,6 +64,7 @@ async def _main(config: Config, reload: Callable[[], Config], started: asyncio.E
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.enable()  # the command `serve` does without during the imports
         notify("READY=1")
         log.info(
             "ready",

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -309,3 +310,19 @@ async def test_a_service_manager_that_is_gone_does_not_keep_it_from_serving(tmp_
     async with running_server(tmp_path, environ=environ) as server, server.connect() as peer:
         assert await peer.call("rpc", "query")
         assert (await log_line(server, event="the service manager was not told"))["level"] == "warning"
+
+
+async def test_garbage_is_collected_once_the_server_is_ready(tmp_path: Path) -> None:
+    """The start does without."""
+    async with running_server(tmp_path) as server, server.connect() as peer:
+        before = await collections(server)
+        for _ in range(50):
+            await peer.call("rpc", "discover")
+        assert await collections(server) > before
+
+
+async def collections(server: RunningServer) -> float:
+    """How often the youngest generation was looked at."""
+    async with aiohttp.ClientSession() as http, http.get(f"{server.rest_url}/metrics") as response:
+        figures = dict(line.rsplit(" ", 1) for line in (await response.text()).splitlines() if line[0] != "#")
+    return float(figures['python_gc_collections_total{generation="0"}'])
