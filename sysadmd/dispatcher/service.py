@@ -125,10 +125,19 @@ class Dispatcher:
             self._stopped.set()
 
     async def close(self) -> None:
-        """Stop scheduling, keeping what has happened. Attempts go on, and are adopted by the next server."""
+        """Stop scheduling, keeping what has happened. Attempts go on, and are adopted by the next server.
+
+        Waits for the commit under way no longer than a drain: a disk that hangs must not keep the server from ending.
+        """
         self._scheduler.stop()
         if self._running:
-            await self._stopped.wait()
+            with anyio.move_on_after(self._config.limits.drain) as waiting:
+                await self._stopped.wait()
+            if waiting.cancelled_caught:
+                log.error(
+                    "the last changes are not stored after %g s; they come again from the executor",
+                    self._config.limits.drain,
+                )
 
     def reconfigure(self, config: Config) -> None:
         """Take over changed lanes, limits and command settings; what runs keeps what it was started with."""

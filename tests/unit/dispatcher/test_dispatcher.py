@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -781,3 +782,18 @@ async def test_what_waits_in_a_restored_database_takes_no_attempt_name_that_was_
         assert int(attempt.rsplit(".", 1)[1]) > 1
         b.executor.exit(attempt)
         assert (await b.dispatcher.wait("p")).state == "complete"
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_dispatcher_from_closing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hang = threading.Event()
+    async with bench(tmp_path, limits=Limits(running_update=0.01, drain=0.1)) as b:
+        blocked = b.events.submit(lambda _: (hang.wait(10), []))
+        starting = asyncio.ensure_future(b.dispatcher.start({"p": "a"}, "me"))
+        await asyncio.sleep(0.02)
+        with anyio.fail_after(5):
+            await b.dispatcher.close()
+        assert "not stored after 0.1 s" in caplog.text
+        hang.set()
+        await asyncio.gather(blocked, starting)
