@@ -8,7 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -272,6 +272,17 @@ async def test_a_slow_handshake_is_cut_off(tmp_path: Path, tls: bool, start: byt
     async with running_app(tmp_path, tls=tls, **options) as live, raw_socket(live.port) as (reader, writer):
         writer.write(start)
         await gone(reader, timeout=5)
+
+
+async def test_the_headers_of_a_peer_are_not_kept(tmp_path: Path) -> None:
+    """A stranger may send a MiB of them."""
+    many = {f"X-Filler-{number}": "x" * 8000 for number in range(100)}
+    async with running_app(tmp_path) as live, live.connect(login=None, additional_headers=many) as peer:
+        await peer.call("rpc", "identify")
+        (session,) = live.app.engine.sessions
+        connection = cast(WebSocketOutlet, session.outlet)._connection
+        assert connection.request is not None
+        assert len(connection.request.headers) == 0
 
 
 async def test_a_stranger_is_closed_after_the_grace(tmp_path: Path) -> None:
