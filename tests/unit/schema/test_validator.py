@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from sysadmd.errors import BadRequest
-from sysadmd.schema import Validator
+from sysadmd.schema import Validator, load_methods
 
 
 @pytest.fixture(params=["fast", "reference"], autouse=True)
@@ -120,6 +121,7 @@ def test_the_reference_is_not_imported_before_the_first_refusal() -> None:
     pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
     script = """
 import sys
+import time
 from sysadmd.schema import Validator, load_methods
 for method in load_methods().values():
     Validator(method.args)
@@ -127,3 +129,26 @@ Validator({"type": "object"}).check({})
 sys.exit("jsonschema" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", script], timeout=30, env={}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "key,args,message",
+    [
+        ("events/subscribe", ["dispatcher"] * 120_000, "args: an array has 120000 items, the maximum is 64"),
+        (
+            "rpc/dispatcher/run",
+            {f"p{number}": 5 for number in range(60_000)},
+            "args: an object has 60000 keys, the maximum is 100",
+        ),
+    ],
+)
+def test_a_frame_full_of_values_is_refused_at_once(key: str, args: Any, message: str) -> None:
+    """The whole server waits for the explanation; looking at each of these took seconds."""
+    validator = Validator(load_methods()[key].args)
+    with pytest.raises(BadRequest):
+        validator.check(7)  # which imports the reference
+    started = time.perf_counter()
+    with pytest.raises(BadRequest) as caught:
+        validator.check(args)
+    assert time.perf_counter() - started < 0.5
+    assert str(caught.value) == message
