@@ -24,6 +24,10 @@ SHOWN = 60
 """Characters of a value that a message quotes."""
 COMPARED = 100
 """Errors among which the most telling one is looked for."""
+SEARCHED = 2000
+"""Values that are searched for the place of an error."""
+WIDE = 1000
+"""Parts of the largest container that a method takes many of."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLURALS = {"Length": "character", "Items": "item", "Properties": "key"}
@@ -73,6 +77,22 @@ _Reference: Any = _extend(
 def reference(schema: Mapping[str, Any]) -> Any:
     """The reference validator of a schema."""
     return _Reference(schema)
+
+
+def is_large(value: Any) -> bool:
+    """Whether the reference would take more than a tenth of a second for a value: it holds more than `SEARCHED` others.
+
+    Containers of more than `WIDE` are passed over: our schemas have no place for one, so the reference does the same.
+    """
+    left, waiting = SEARCHED, [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list | dict) and len(one) <= WIDE:
+            left -= len(one)
+            if left < 0:
+                return True
+            waiting.extend(one.values() if isinstance(one, dict) else one)
+    return False
 
 
 def refusal(validator: Any, value: Any, name: str) -> Explanation | None:

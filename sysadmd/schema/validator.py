@@ -38,6 +38,9 @@ class Validator:
     def _explain(self, value: Any) -> None:
         from sysadmd.schema import explain
 
+        if self._accepts is not None and explain.is_large(value):
+            text = f"{self.name}: the values break the schema, and are too many to look for the place"
+            raise BadRequest(text, path=self.name, rule="schema")
         if self._reference is None:
             self._reference = explain.reference(self.schema)
         refusal = explain.refusal(self._reference, value, self.name)

@@ -152,3 +152,14 @@ def test_a_frame_full_of_values_is_refused_at_once(key: str, args: Any, message:
         validator.check(args)
     assert time.perf_counter() - started < 0.5
     assert str(caught.value) == message
+
+
+def test_a_frame_of_many_jobs_with_many_commands_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With jsonschema-rs: without it nothing but the search tells that a value is refused."""
+    monkeypatch.delenv("SYSADMD_VALIDATOR", raising=False)
+    validator = Validator(load_methods()["rpc/dispatcher/run"].args)
+    args = {f"p{number}": ["true"] * 1000 for number in range(99)} | {"bad": 5}
+    with pytest.raises(BadRequest) as caught:
+        validator.check(args)
+    assert str(caught.value) == "args: the values break the schema, and are too many to look for the place"
+    assert (caught.value.path, caught.value.rule) == ("args", "schema")
