@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -158,10 +158,11 @@ def _engine(path: Path, *, writes: bool) -> Engine:
             raise
         return connection
 
-    if writes:
-        engine = create_engine("sqlite://", creator=connect, poolclass=StaticPool)
-    else:
-        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
+    pool: dict[str, Any] = {"poolclass": StaticPool}
+    if not writes:
+        pool = {"poolclass": QueuePool, "pool_size": READERS, "max_overflow": 0}
+    # Parameters hold password hashes, and errors are logged.
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True, **pool)
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
     @event.listens_for(engine, "begin")

@@ -167,7 +167,9 @@ async def test_a_start_without_its_descriptor_ends_the_connection(tmp_path: Path
 @needs_proc
 async def test_descriptors_that_nobody_asked_for_are_closed(tmp_path: Path) -> None:
     async with executor(tmp_path) as rig:
-        before = rig.descriptors()
+        async with rig.server() as server:  # opens what opens with the first work
+            await server.run("true")
+            before = rig.descriptors()
         with connect(socket_path(rig.state)) as stranger, contextlib.suppress(BrokenPipeError):
             for _ in range(100):
                 socket.send_fds(stranger, [b"\x00"], [stranger.fileno()] * 200)
