@@ -17,8 +17,10 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from sysadmd.limits import Limits
+from sysadmd.listen.upgrade import LIMIT_FRAMES
 
 DRAIN = 5
 """Seconds for the responses that are being sent when the server stops; the calls themselves are done by then."""
@@ -51,6 +53,17 @@ class _Protocol(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """An upgraded connection, whose endpoint may change the limit of a message (websockets refuses above it)."""
+
+    async def run_asgi(self) -> None:
+        def limit_frames(size: int) -> None:
+            self.conn.max_message_size = size
+
+        self.scope["extensions"] = {**(self.scope["extensions"] or {}), LIMIT_FRAMES: {"set": limit_frames}}
+        await super().run_asgi()
 
 
 class _Server(uvicorn.Server):
@@ -101,8 +114,8 @@ class HttpListener:
             log_config=None,
             access_log=False,
             lifespan="off",
-            ws="websockets-sansio",
-            ws_max_size=limits.frame_authenticated,
+            ws=_WebSocket,
+            ws_max_size=limits.frame_unauthenticated,
             ws_ping_interval=limits.ping_interval,
             ws_ping_timeout=limits.ping_timeout,
             ws_per_message_deflate=False,

@@ -9,7 +9,7 @@ nothing is read from the peer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import anyio
 import structlog
@@ -23,7 +23,8 @@ from sysadmd.rpc.session import Peer, Session
 
 log = structlog.get_logger(__name__)
 
-CLOSE_TOO_BIG = 1009
+LIMIT_FRAMES = "sysadmd.limit_frames"
+"""Name of the ASGI extension whose key `set` takes the largest message that is accepted, in bytes."""
 LENGTH_BYTES = 4
 
 
@@ -46,9 +47,9 @@ class UpgradeOutlet:
 
     framing: Framing = staticmethod(measured)
 
-    def __init__(self, limit: int, frame_limit: int) -> None:
-        self.frame_limit = frame_limit
+    def __init__(self, limit: int, limit_frames: Callable[[int], None]) -> None:
         self.closing: tuple[int, str] | None = None
+        self._limit_frames = limit_frames
         self._limit = limit
         self._waiting: list[bytes] = []
         self._size = 0
@@ -74,7 +75,7 @@ class UpgradeOutlet:
 
     def limit_frames(self, size: int) -> None:
         """Refuse messages above `size` bytes with the close code 1009."""
-        self.frame_limit = size
+        self._limit_frames(size)
 
     def close(self, code: int, reason: str) -> None:
         """Close after what waits."""
@@ -116,7 +117,7 @@ class Upgrade:
             return
         await websocket.accept()
         limits = self._engine.limits
-        outlet = UpgradeOutlet(limits.write_buffer, limits.frame_unauthenticated)
+        outlet = UpgradeOutlet(limits.write_buffer, websocket.scope["extensions"][LIMIT_FRAMES]["set"])
         address = websocket.client.host if websocket.client else "unknown"
         classic = self._rules.speaks_classic(websocket.headers.get("origin"))
         session = self._engine.open(outlet, Peer(address, "upgrade"), classic=classic)
@@ -154,16 +155,12 @@ class Upgrade:
 
 
 async def _receive(websocket: WebSocket, session: Session, outlet: UpgradeOutlet) -> None:
-    """Hand over frames until the peer has gone, or broke the limit."""
+    """Hand over frames until the peer has gone."""
     while outlet.closing is None:
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect":
             return
         text = event.get("text")
-        frame = text.encode() if text is not None else event["bytes"]
-        if len(frame) > outlet.frame_limit:
-            outlet.close(CLOSE_TOO_BIG, f"a message of more than {outlet.frame_limit} bytes")
-        else:
-            session.receive(frame)
+        session.receive(event["bytes"] if text is None else text)
         await outlet.room()
     await anyio.sleep_forever()  # the sender closes, after what waits
