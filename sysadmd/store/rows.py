@@ -13,7 +13,7 @@ ROLES: dict[str, list[str]] = {
     "operator": ["call:@read", "call:@run", "event:*", "job:*:read", "job:*:run"],
     "viewer": ["call:@read", "event:*", "job:*:read"],
 }
-"""The shipped roles (DESIGN §3.15)."""
+"""The shipped roles, as rows of the table that others are rows of too."""
 
 LANES: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue": 1}
 """The dispatcher's lanes and how many attempts run in each at once."""
