@@ -35,6 +35,10 @@ def why_not() -> str | None:
     return None
 
 
+BUSY = 10.0
+"""Seconds that a pool may be busy."""
+
+
 def run(*argv: str, check: bool = True) -> str:
     """One command of ZFS; its standard output."""
     done = subprocess.run(
@@ -67,8 +71,16 @@ class ZfsFuse:
         return name
 
     def destroy(self, name: str) -> None:
-        """End a pool."""
-        run("zpool", "destroy", "-f", name)
+        """End a pool. It is busy while somebody asks for it, such as the server of another test on this machine."""
+        deadline = time.monotonic() + BUSY
+        while True:
+            try:
+                run("zpool", "destroy", "-f", name)
+                break
+            except RuntimeError as error:
+                if "busy" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
         self.pools.remove(name)
 
 
