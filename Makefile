@@ -36,9 +36,7 @@ run: setup
 
 # pytest comes last: its closing lines name every test that could not run, and why.
 test: setup packages lint docs
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) || { \
-	    echo "*** What failed beside others on busy cores is run once more, alone: the failures above are of the first run." >&2; \
-	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 packages:
 	@sh tests/packages.sh system
