@@ -98,6 +98,10 @@ class EventLog:
         """Subscriptions at the head of the log."""
         return len(self._fanout)
 
+    def resumes(self, spec: SubscriptionSpec) -> bool:
+        """Whether the spec has a resume token and it is of this history: its follower goes on and needs no snapshot."""
+        return spec.since is not None and spec.since[0] == self.epoch and 0 <= spec.since[1] <= self.head
+
     def last(self, topic: str) -> Record | None:
         """The last record of a replayed topic, of an earlier run too."""
         return self._last.get(topic)
@@ -188,9 +192,8 @@ class EventLog:
         """The cursor to start from; a token of another history is answered with a gap."""
         if spec.since is None:
             return None
-        epoch, seq = spec.since
-        if epoch == self.epoch and 0 <= seq <= self.head:
-            return seq
+        if self.resumes(spec):
+            return spec.since[1]
         subscription.lose(1, self.head, "restart")
         return None
 

@@ -154,9 +154,7 @@ class RestApi:
         try:
             await self._identify(http, session)
             spec = _subscription(http, _caller(session))
-            events, since = self._engine.events, spec.since
-            resumes = since is not None and since[0] == events.epoch and since[1] <= events.head
-            wanted = spec.replay_last and "dispatcher" in spec.topics and not resumes
+            wanted = spec.replay_last and "dispatcher" in spec.topics and not self._engine.events.resumes(spec)
             session.subscriptions.add_extended(spec, self._snapshot() if wanted else ())
         except BaseException:
             session.close()

@@ -52,8 +52,7 @@ def _subscribe_extended(call: Call, services: Services) -> dict[str, Any]:
         replay_last=args.get("snapshot", False),
     )
     # What can be resumed needs no snapshot, whose newer numbers would come before the older ones.
-    resumes = since is not None and since["epoch"] == events.epoch and since["seq"] <= events.head
-    wanted = spec.replay_last and "dispatcher" in spec.topics and not resumes
+    wanted = spec.replay_last and "dispatcher" in spec.topics and not events.resumes(spec)
     snapshot = services.dispatcher.snapshot() if wanted else ()
     subscription = call.session.subscriptions.add_extended(spec, snapshot)
     return {"subscribe": sorted(spec.topics), "subscription": subscription, "epoch": events.epoch, "seq": events.head}
