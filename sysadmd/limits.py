@@ -63,6 +63,10 @@ class Limits:
     """A token's and its connections' life, however busy."""
     tokens_per_account: int = 1024
     """Live tokens of one account; a log-in beyond it ends the one that was idle for longest."""
+    keys_per_account: int = 64
+    """Registered public keys of one account: each of them is tried for a log-in that does not say which it is."""
+    challenge_life: float = 30.0
+    """What a key has for signing its challenge; the originals' time (spec sysadm §3.5)."""
     password_bytes: int = 1 * KIB
     """A password in UTF-8: longer than any passphrase, short enough that hashing it costs nothing extra."""
     password_checks_queued: int = 16

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sysadmd.auth.accounts import Accounts
+    from sysadmd.auth.audit import Audit
+    from sysadmd.auth.authenticator import Authenticator
+    from sysadmd.auth.keys import Keys
     from sysadmd.auth.tokens import Tokens
     from sysadmd.config import Config
     from sysadmd.dispatcher import Dispatcher
@@ -25,6 +28,9 @@ class Services:
     events: EventLog
     accounts: Accounts
     tokens: Tokens
+    keys: Keys
+    authenticator: Authenticator
+    audit: Audit
     dispatcher: Dispatcher
     system_state: SystemState
     life_preserver: LifePreserver

@@ -10,24 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
-import anyio.to_thread
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from sysadmd.auth import account_table
+from sysadmd.auth.lane import Lane
 from sysadmd.auth.password import Passwords, check_name, check_password
 from sysadmd.auth.policy import Policy
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.writing import Writer
-from sysadmd.errors import SysadmdError, TooManyRequests, Unauthorized
+from sysadmd.errors import SysadmdError, Unauthorized
 from sysadmd.limits import Limits
 from sysadmd.store import Store
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +48,7 @@ class Accounts:
         self.policy = Policy(store.read_now(account_table.policy_rows))
         self._store, self._writer, self._clock = store, writer, clock
         self._passwords = passwords or Passwords(limit=limits.password_bytes)
-        self._lane = _Lane(limits.password_checks_queued)
+        self._lane = Lane(limits.password_checks_queued, "password checks")
 
     def reconfigure(self, limits: Limits) -> None:
         """Take changed limits; a password that is stored stays good."""
@@ -122,22 +119,3 @@ class Accounts:
         future = self._writer.submit(commit)
         future.add_done_callback(committed)
         await asyncio.shield(future)
-
-
-class _Lane:
-    """One worker at a time, and at most `queued` who wait for it."""
-
-    def __init__(self, queued: int) -> None:
-        self.queued, self._inside = queued, 0
-        self._limiter: anyio.CapacityLimiter | None = None
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, done in a worker thread in its turn. Raises TooManyRequests."""
-        if self._inside > self.queued:
-            raise TooManyRequests(f"{self.queued} password checks wait already")
-        self._limiter = self._limiter or anyio.CapacityLimiter(1)
-        self._inside += 1
-        try:
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
-        finally:
-            self._inside -= 1

@@ -16,7 +16,7 @@ dots included. There are no exceptions and no order: what no pattern grants is r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sysadmd.errors import BadRequest
@@ -26,6 +26,8 @@ MAX_PATTERN = 256
 ACCESS_CLASSES = ("public", "read", "run", "admin")
 RIGHTS = ("read", "run")
 
+_ANY = "\x00"
+"""Stands for a star when one pattern is matched with another: no name and no pattern contains it."""
 _SEGMENT = r"[A-Za-z0-9_.+*-]+"
 _CALL = re.compile(rf"call:(?:\*|@(?:{'|'.join(ACCESS_CLASSES)})|{_SEGMENT}/{_SEGMENT}(?:/{_SEGMENT})?)")
 _EVENT = re.compile(rf"event:{_SEGMENT}")
@@ -45,6 +47,18 @@ class Grants:
     calls: re.Pattern[str] | None
     topics: re.Pattern[str] | None
     jobs: re.Pattern[str] | None
+
+    def call(self, key: str, access: str) -> bool:
+        """Whether the method `key` of the access class `access` is granted."""
+        return access in self.access or _matches(self.calls, key)
+
+    def topic(self, name: str) -> bool:
+        """Whether the topic, spelled with underscores, is granted."""
+        return _matches(self.topics, name)
+
+    def job(self, name: str, right: str) -> bool:
+        """Whether the right to jobs of this name is granted."""
+        return _matches(self.jobs, f"{name}:{right}")
 
 
 def check(pattern: str) -> str:
@@ -69,6 +83,33 @@ def compiled(patterns: Iterable[str]) -> Grants:
         else:
             expressions[kind].append(_expression(kind, rest))
     return Grants(frozenset(access), *(_anchored(expressions[kind]) for kind in ("call", "event", "job")))
+
+
+def includes(held: str, wanted: str, access: Mapping[str, str] | None = None) -> bool:
+    """Whether `held` grants everything that `wanted` does, whatever methods, topics and jobs there will be.
+
+    A star of `wanted` stands for any text, so only a star of `held` may take it: `wanted` is matched as if its stars
+    were characters that no name has. `access` says of which class a method is, where `held` is a class.
+    """
+    kind, _, have = check(held).partition(":")
+    wanted_kind, _, want = check(wanted).partition(":")
+    if kind != wanted_kind:
+        return False
+    if have == want:
+        return True
+    if kind == "call" and (have.startswith("@") or want.startswith("@") or "*" in (have, want)):
+        classed = have.startswith("@") and access is not None and access.get(want) == have[1:]
+        return have == "*" or classed
+    if kind == "call" and have.count("/") == 2 and want.count("/") == 1:
+        return False  # two segments mean every action, of which three name some
+    if kind == "event":
+        have, want = have.replace("-", "_"), want.replace("-", "_")
+    expression = _anchored([_expression(kind, have)])
+    return _matches(expression, want.replace("*", _ANY))
+
+
+def _matches(expression: re.Pattern[str] | None, text: str) -> bool:
+    return expression is not None and expression.fullmatch(text) is not None
 
 
 def _expression(kind: str, rest: str) -> str:

@@ -33,6 +33,7 @@ from sysadmd.errors import SysadmdError
 from sysadmd.limits import Limits
 from sysadmd.store import Store
 from sysadmd.store.tables import account as account_rows
+from sysadmd.store.tables import public_key as key_rows
 from sysadmd.store.tables import token as token_rows
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,8 @@ class _Token:
     account: str
     used: float
     expires: float
+    key: str | None = None
+    """Fingerprint of the public key that proved the log-in; the token ends with it."""
 
 
 class Tokens:
@@ -74,15 +77,18 @@ class Tokens:
         self._touched: set[bytes] = set()
         self._to_delete: set[bytes] = set()
         for row in store.read_now(lambda connection: connection.execute(select(token_rows)).all()):
-            self._keep(bytes.fromhex(row.hash), _Token(row.account, row.used_at, row.expires_at))
+            self._keep(bytes.fromhex(row.hash), _Token(row.account, row.used_at, row.expires_at, row.key))
         policy.on_change(self._policy_changed)
 
-    def issue(self, scope: Scope) -> str:
-        """A new token for the account of `scope`. Above `tokens_per_account` the one idle for longest ends."""
+    def issue(self, scope: Scope, *, key: str | None = None) -> str:
+        """A new token for the account of `scope`. Above `tokens_per_account` the one idle for longest ends.
+
+        `key`: the fingerprint of the public key that proved the log-in.
+        """
         now = self._clock()
         token = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
         digest = _digest(token)
-        fresh = _Token(scope.account, now, now + self.limits.token_absolute)
+        fresh = _Token(scope.account, now, now + self.limits.token_absolute, key)
         ended = self._make_room(scope.account, now)
         self._keep(digest, fresh)
 
@@ -119,6 +125,11 @@ class Tokens:
         self._drop(digest)
         self._write(lambda connection: _delete(connection, [digest]), [digest])
         return True
+
+    def end_key(self, account: str, key: str) -> None:
+        """The tokens that this public key opened end. Their rows are gone already, with the row of the key."""
+        for digest in [one for one in self._of_account.get(account, ()) if self._live[one].key == key]:
+            self._drop(digest)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Write the times of use and drop what is over, until cancelled."""
@@ -233,10 +244,12 @@ def _digest(token: str) -> bytes:
 
 
 def _insert(connection: Connection, digest: bytes, token: _Token, now: float) -> None:
-    """Nothing when the account was removed meanwhile: its tokens go with it."""
-    columns = ["hash", "account", "created_at", "used_at", "expires_at"]
-    values = (digest.hex(), token.account, now, now, token.expires)
+    """Nothing when the account was removed meanwhile, or the key revoked: its tokens go with it."""
+    columns = ["hash", "id", "account", "kind", "key", "created_at", "used_at", "expires_at"]
+    values = (digest.hex(), digest.hex()[:12], token.account, "login", token.key, now, now, token.expires)
     row = select(*map(literal, values)).where(exists().where(account_rows.c.name == token.account))
+    if token.key is not None:
+        row = row.where(exists().where(key_rows.c.fingerprint == token.key))
     connection.execute(insert(token_rows).from_select(columns, row))
 
 

@@ -30,6 +30,19 @@ OPTIONS: tuple[Callable[[F], F], ...] = (
     click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input."),
     click.option("--token", metavar="T", help="Log in with a token. Others can see it here; SYSADMD_TOKEN hides it."),
     click.option(
+        "--key",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        envvar="SYSADMD_KEY",
+        help="Log in with this private key, whose public half is registered. [env: SYSADMD_KEY]",
+    ),
+    click.option(
+        "--cert",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Show this TLS client certificate; its key is in the same file, or the one of --key.",
+    ),
+    click.option(
         "--ca",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
@@ -47,6 +60,8 @@ class ConnectionOptions:
     user: str | None
     password_stdin: bool
     token: str | None
+    key: Path | None
+    cert: Path | None
     ca: Path | None
     insecure: bool
 
@@ -61,14 +76,17 @@ class ConnectionOptions:
             token=None if self.user else self._token(),
             username=self.user,
             password=self._password() if self.user else None,
+            key=None if self.user else self.key,
+            certificate=self.cert,
             ca=self.ca,
             insecure=self.insecure,
         )
 
     def _token(self) -> str | None:
+        """What was said here, before what is in the environment: a key beside it was said here too."""
         import os
 
-        return self.token or os.environ.get("SYSADMD_TOKEN") or None
+        return self.token or (None if self.key else os.environ.get("SYSADMD_TOKEN")) or None
 
     def _password(self) -> str:
         if self.password_stdin:
@@ -84,7 +102,7 @@ def connection_options(command: F) -> F:
 
     @wraps(command)
     def collected(*args: Any, **kwargs: Any) -> Any:
-        names = ("server", "user", "password_stdin", "token", "ca", "insecure")
+        names = ("server", "user", "password_stdin", "token", "key", "cert", "ca", "insecure")
         return command(*args, connection=ConnectionOptions(**{name: kwargs.pop(name) for name in names}), **kwargs)
 
     for option in reversed(OPTIONS):

@@ -14,6 +14,7 @@ from sysadmd.client.connection import Connection, open_channel
 from sysadmd.client.errors import BadAddress, ClientError
 from sysadmd.client.events import Backoff, EventStream, Interest
 from sysadmd.client.transport import Dial, Transport
+from sysadmd.client.trust import read_key
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds for connecting with the log-in, and for a call that names no deadline."""
@@ -23,9 +24,10 @@ class AsyncClient:
     """A client of one server.
 
     `url` is `wss://host[:port]`, `ws://host[:port]` or `unix:///path`. Log in by `token`, or by `username` and
-    `password`; a Unix socket needs neither. `ca` is a file with the certificate to trust, `insecure` trusts any.
-    `dial` replaces the transport, for tests and for other ways to a server. Use it with `async with`, which connects
-    and logs in.
+    `password`, or by `key`, a file with the private half of a registered key; a Unix socket needs none. `certificate`
+    is a file with a TLS client certificate and its private key, or with the certificate of `key`. `ca` is a file with
+    the certificate to trust, `insecure` trusts any. `dial` replaces the transport, for tests and for other ways to a
+    server. Use it with `async with`, which connects and logs in.
 
     A connection that is lost is made again by the next call; a call in flight gets `ConnectionLost` and is not
     repeated, since nobody knows whether it was carried out.
@@ -38,13 +40,17 @@ class AsyncClient:
         token: str | None = None,
         username: str | None = None,
         password: str | None = None,
+        key: str | Path | None = None,
+        certificate: str | Path | None = None,
         ca: str | Path | None = None,
         insecure: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
         dial: Dial | None = None,
     ) -> None:
         self.address = parse_address(url)
-        self._login = Login(token, username, password)
+        self._key = None if key is None else Path(key)
+        self._login = Login(token, username, password, None if self._key is None else read_key(self._key))
+        self._certificate = None if certificate is None else Path(certificate)
         if not (self._login.anonymous or self.address.private or insecure):
             raise BadAddress(f"{self.address}: a log-in over ws:// can be read on the way; use wss://")
         self._ca = None if ca is None else Path(ca)
@@ -129,4 +135,5 @@ class AsyncClient:
         # Imported when needed: a mock transport has no use for the WebSocket library, which costs 0.1 s.
         from sysadmd.client.websocket import WebSocketTransport
 
-        return WebSocketTransport(self.address, ca=self._ca, insecure=self._insecure)
+        own = None if self._certificate is None else (self._certificate, self._key)
+        return WebSocketTransport(self.address, ca=self._ca, insecure=self._insecure, certificate=own)

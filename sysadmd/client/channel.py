@@ -6,14 +6,20 @@ its own, `EventStream` in its consumer's.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import itertools
 from typing import Any
 
 from sysadmd.client.errors import AuthFailed, ConnectionLost, RemoteError
 from sysadmd.client.transport import Transport
 from sysadmd.errors import WireError
+from sysadmd.keys.signing import PrivateKey
 from sysadmd.wire.messages import ErrorReply, EventMessage, Incoming, Reply, Request
 from sysadmd.wire.sysadm import decode_incoming, encode_request
+
+CLASSIC_CHALLENGE = 128
+"""Characters of a challenge below which it is an original server's (spec sysadm §3.5)."""
 
 
 class Channel:
@@ -57,24 +63,26 @@ class Channel:
 class Login:
     """Who the client is. It is shared by all connections of a client, so that a password is checked once.
 
-    A token is tried first. The token that a password gave is used for every further connection, until the server no
-    longer knows it.
+    A token is tried first, then a key, then a password. The token that one of those gave is used for every further
+    connection, until the server no longer knows it.
     """
 
-    def __init__(self, token: str | None, username: str | None, password: str | None) -> None:
+    def __init__(
+        self, token: str | None, username: str | None, password: str | None, key: PrivateKey | None = None
+    ) -> None:
         if (username is None) != (password is None):
             raise ValueError("a user name and a password come together")
-        self._token, self._username, self._password = token, username, password
+        self._token, self._username, self._password, self._key = token, username, password, key
         self._session: str | None = None
 
     @property
     def anonymous(self) -> bool:
         """Whether there is nothing to log in with (a Unix socket needs nothing)."""
-        return self._token is None and self._password is None
+        return self._token is None and self._password is None and self._key is None
 
     @property
     def session(self) -> str | None:
-        """The token that the password gave, to be cleared at the end."""
+        """The token that the password or the key gave, to be cleared at the end."""
         return self._session
 
     async def authenticate(self, channel: Channel) -> None:
@@ -83,6 +91,8 @@ class Login:
             if await self._try(channel, "rpc/auth_token", {"token": token}) is not None:
                 return
         self._session = None
+        if self._key is not None and await self._prove(channel, self._key):
+            return
         if self._password is not None:
             args = {"username": self._username, "password": self._password}
             reply = await self._try(channel, "rpc/auth", args)
@@ -92,6 +102,20 @@ class Login:
         if not self.anonymous:
             raise AuthFailed("the server refused the log-in")
 
+    async def _prove(self, channel: Channel, key: PrivateKey) -> bool:
+        """Sign the server's challenge; whether it was taken. Old servers, whose challenges are short, know the classic
+        proof only.
+        """
+        asked = await self._try(channel, "rpc/auth_ssl", {})
+        challenge = asked.get("test_string") if isinstance(asked, dict) else None
+        if not isinstance(challenge, str) or not challenge:
+            raise AuthFailed("the server answered with something else than a challenge")
+        reply = await self._try(channel, "rpc/auth_ssl", await asyncio.to_thread(_proof, key, challenge))
+        if reply is None:
+            return False
+        self._session = _token_in(reply)
+        return True
+
     async def _try(self, channel: Channel, method: str, args: dict[str, Any]) -> Any:
         try:
             return await channel.ask(method, args)
@@ -99,6 +123,18 @@ class Login:
             if error.code == 401:
                 return None
             raise AuthFailed(f"the server refused the log-in: {error}") from error
+
+
+def _proof(key: PrivateKey, challenge: str) -> dict[str, str]:
+    if len(challenge) < CLASSIC_CHALLENGE:
+        try:
+            signature = key.sign_classic(challenge)
+        except ValueError as error:
+            raise AuthFailed(f"the server asks for a proof that this key does not give: {error}") from None
+        return {"encrypted_string": base64.b64encode(signature).decode("ascii")}
+    algorithm, signature = key.sign(challenge)
+    text = base64.b64encode(signature).decode("ascii")
+    return {"key": key.public.fingerprint, "algorithm": algorithm, "signature": text}
 
 
 def split_method(method: str) -> tuple[str, str, str | None]:

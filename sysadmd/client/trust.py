@@ -14,13 +14,41 @@ from pathlib import Path
 
 from sysadmd.client.errors import ConnectFailed
 from sysadmd.keys.certificate import fingerprint
+from sysadmd.keys.signing import PrivateKey
 
 PROBE_TIMEOUT = 5.0
 """Seconds for the second handshake that reads a certificate which was not trusted, for the error text."""
 
 
-def client_context(ca: Path | None, *, insecure: bool) -> ssl.SSLContext:
-    """A TLS context for one of the three ways. `ConnectFailed` when the file cannot be used."""
+def client_context(
+    ca: Path | None, *, insecure: bool, certificate: tuple[Path, Path | None] | None = None
+) -> ssl.SSLContext:
+    """A TLS context for one of the three ways, and the client's own certificate and key where it has one.
+
+    `ConnectFailed` when a file cannot be used.
+    """
+    context = _trusting(ca, insecure=insecure)
+    if certificate is not None:
+        own, key = certificate
+        try:
+            context.load_cert_chain(own, key, password=lambda: "")
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or error
+            raise ConnectFailed(f"{own}: not a certificate with its key ({reason})") from error
+    return context
+
+
+def read_key(path: Path) -> PrivateKey:
+    """The private key in a file. `ConnectFailed` when it cannot be used."""
+    try:
+        return PrivateKey.load(path.read_bytes())
+    except OSError as error:
+        raise ConnectFailed(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConnectFailed(f"{path}: {error}") from error
+
+
+def _trusting(ca: Path | None, *, insecure: bool) -> ssl.SSLContext:
     if insecure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False

@@ -34,10 +34,19 @@ class _Connect(connect):
 
 
 class WebSocketTransport:
-    """One WebSocket connection to `address`. `ca` and `insecure` as in trust.py; they matter for `wss` only."""
+    """One WebSocket connection to `address`. `ca` and `insecure` as in trust.py, `certificate` the client's own with
+    its key (None: in the same file); they matter for `wss` only.
+    """
 
-    def __init__(self, address: Address, *, ca: Path | None = None, insecure: bool = False) -> None:
-        self.address, self.ca, self.insecure = address, ca, insecure
+    def __init__(
+        self,
+        address: Address,
+        *,
+        ca: Path | None = None,
+        insecure: bool = False,
+        certificate: tuple[Path, Path | None] | None = None,
+    ) -> None:
+        self.address, self.ca, self.insecure, self.certificate = address, ca, insecure, certificate
         self._connection: ClientConnection | None = None
 
     async def open(self, timeout: float) -> None:
@@ -101,7 +110,7 @@ class WebSocketTransport:
         if self.address.scheme == "unix":
             options |= {"unix": True, "path": self.address.path}
         elif self.address.encrypted:
-            options["ssl"] = client_context(self.ca, insecure=self.insecure)
+            options["ssl"] = client_context(self.ca, insecure=self.insecure, certificate=self.certificate)
         return options
 
     async def _untrusted(self, error: ssl.SSLCertVerificationError) -> Untrusted:

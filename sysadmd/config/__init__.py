@@ -35,6 +35,8 @@ RELOADABLE = frozenset(
         "lanes",
         "limits.*",
         "listen.certificate",
+        "listen.client_ca",
+        "listen.client_certificates",
         "listen.key",
         "log.level",
         "origins",
@@ -64,6 +66,8 @@ class Listen:
     tls: bool = True
     certificate: Path | None = None
     key: Path | None = None
+    client_certificates: Literal["auto", "off"] = "auto"
+    client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,18 +102,37 @@ def validity(der: bytes) -> tuple[float, float]:
     are passed over; then comes the validity.
     """
     try:
-        body = _contents(_contents(der)[1])[1]
-        tag, _, rest = _contents(body)
-        if tag == 0xA0:
-            _, _, rest = _contents(rest)
-        for _ in range(2):
-            _, _, rest = _contents(rest)
-        _, dates, _ = _contents(rest)
+        _, dates, _ = _contents(_from_validity(der))
         first_tag, first, after = _contents(dates)
         second_tag, second, _ = _contents(after)
         return _time(first_tag, first), _time(second_tag, second)
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError("is not an X.509 certificate") from error
+
+
+def public_key(der: bytes) -> bytes:
+    """The SubjectPublicKeyInfo (RFC 5280 §4.1) of a certificate, in DER. Raises ValueError when `der` is none.
+
+    It comes after the validity and the subject.
+    """
+    try:
+        _, _, rest = _contents(_from_validity(der))
+        _, _, rest = _contents(rest)
+        _, _, after = _contents(rest)
+        return rest[: len(rest) - len(after)]
+    except IndexError as error:
+        raise ValueError("is not an X.509 certificate") from error
+
+
+def _from_validity(der: bytes) -> bytes:
+    """The rest of a tbsCertificate from its validity on."""
+    body = _contents(_contents(der)[1])[1]
+    tag, _, rest = _contents(body)
+    if tag == 0xA0:
+        _, _, rest = _contents(rest)
+    for _ in range(2):
+        _, _, rest = _contents(rest)
+    return rest
 
 
 def _contents(der: bytes) -> tuple[int, bytes, bytes]:

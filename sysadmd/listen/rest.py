@@ -23,7 +23,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from sysadmd.auth.accounts import Accounts
+from sysadmd.auth.authenticator import Authenticator
+from sysadmd.auth.identity import Peer
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.tokens import Tokens
 from sysadmd.errors import (
@@ -43,7 +44,7 @@ from sysadmd.listen.sse import EventStream, StreamOutlet, unframed
 from sysadmd.listen.upgrade import UpgradeOutlet
 from sysadmd.listen.websocket import SECRET_PARAMETERS
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
-from sysadmd.rpc.session import Peer, Session
+from sysadmd.rpc.session import Session
 from sysadmd.schema import openapi
 from sysadmd.wire.messages import Request
 from sysadmd.wire.sse import SSE, parse_event_id
@@ -93,7 +94,7 @@ class RestApi:
     def __init__(
         self,
         engine: Engine,
-        accounts: Accounts,
+        authenticator: Authenticator,
         tokens: Tokens,
         *,
         metrics: Callable[[], bytes],
@@ -101,7 +102,7 @@ class RestApi:
         snapshot: Callable[[], Sequence[Draft]],
         origins: Sequence[str] = (),
     ) -> None:
-        self._engine, self._accounts, self._tokens = engine, accounts, tokens
+        self._engine, self._authenticator, self._tokens = engine, authenticator, tokens
         self._metrics, self._healthy, self._snapshot = metrics, healthy, snapshot
         self.origins = tuple(origins)
 
@@ -219,9 +220,11 @@ class RestApi:
             scope = self._tokens.resolve(token)
             if scope is None:
                 raise Unauthorized
-            session.login(scope, token, self._engine.monotonic() + self._tokens.remaining(token))
+            session.login(scope, token, self._engine.monotonic() + self._tokens.remaining(token), method="token")
         elif scheme.lower() == "basic":
-            session.login(await self._accounts.authenticate(*_basic(credentials)), None, None)
+            name, password = _basic(credentials)
+            scope = await self._authenticator.password(name, password, session.peer, session=session.id)
+            session.login(scope, None, None)
         else:
             raise Unauthorized(f"the scheme {scheme[:20]!r} is not offered; use Basic or Bearer")
 

@@ -15,11 +15,12 @@ import anyio
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from sysadmd.auth.identity import Peer
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
 from sysadmd.listen.websocket import CLOSE_TRY_LATER, SECRET_PARAMETERS, WebSocketListener, close_reason
 from sysadmd.rpc.engine import CLOSE_POLICY, Engine
-from sysadmd.rpc.session import Peer, Session
+from sysadmd.rpc.session import Session
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,11 +23,12 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from sysadmd.auth.identity import Peer
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
 from sysadmd.listen.origin import CLASSIC_ORIGINS, origin_allowed
 from sysadmd.rpc.engine import Engine
-from sysadmd.rpc.session import Peer, Session
+from sysadmd.rpc.session import Session
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +122,9 @@ class WebSocketOutlet:
 
 
 class WebSocketListener:
-    """Serves sessions on one address. `identify` may give a peer its identity at once (the Unix socket does)."""
+    """Serves sessions on one address. `identify` may give a peer its identity at once: by its uid on the Unix
+    socket, by its certificate with TLS.
+    """
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class WebSocketListener:
         kind: str,
         origins: Sequence[str] = (),
         classic: str = "auto",
-        identify: Callable[[Session, Connection], Any] | None = None,
+        identify: Callable[[Session, Connection], Awaitable[None]] | None = None,
     ) -> None:
         self._engine, self._kind = engine, kind
         self.origins, self.classic, self._identify = tuple(origins), classic, identify
@@ -211,7 +214,7 @@ class WebSocketListener:
         connection.session = session
         try:
             if self._identify is not None:
-                self._identify(session, connection)
+                await self._identify(session, connection)
             while True:
                 session.receive(await connection.recv(decode=False))
                 if connection.paused:

@@ -10,6 +10,7 @@ import msgspec
 from sysadmd.auth.scope import Scope
 
 if TYPE_CHECKING:
+    from sysadmd.rpc.auditing import Noted
     from sysadmd.rpc.session import Session
     from sysadmd.wire.messages import Dialect
 
@@ -33,6 +34,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     scope: Scope | None
     session: Session
     dialect: Dialect
+    noted: Noted | None = None
+    """The record of a call that changes something."""
 
     @property
     def caller(self) -> Scope:

@@ -13,13 +13,16 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from sysadmd.auth.identity import Peer
 from sysadmd.auth.policy import PolicyChange
 from sysadmd.auth.scope import Scope
+from sysadmd.auth.trail import NoTrail, Trail
 from sysadmd.errors import InternalError, NotFound, RpcError, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.limits import Limits
+from sysadmd.rpc.auditing import Auditing
 from sysadmd.rpc.registry import Entry, Registry
-from sysadmd.rpc.session import Outlet, Peer, Session
+from sysadmd.rpc.session import Outlet, Session
 from sysadmd.wire import JSONRPC
 from sysadmd.wire.messages import Dialect, Request
 
@@ -57,10 +60,13 @@ class Engine:
         events: EventLog,
         limits: Limits,
         *,
+        trail: Trail | None = None,
         keep_token: Callable[[str], bool] = lambda token: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry, self.services, self.events, self.limits = registry, services, events, limits
+        self.trail = trail or NoTrail()
+        self.auditing = Auditing(self.trail)
         self.monotonic, self._keep_token = monotonic, keep_token
         self.sessions: set[Session] = set()
         self.counts: Counter[tuple[str, int]] = Counter()
@@ -122,6 +128,12 @@ class Engine:
         """A token was given back on one connection: the others that use it end."""
         for session in list(self.sessions):
             if session.token == token and session is not besides:
+                self._revoke(session)
+
+    def end_dead_tokens(self) -> None:
+        """Tokens ended by something else than their own revocation (a key was revoked): so do those who use them."""
+        for session in list(self.sessions):
+            if session.token is not None and not self._keep_token(session.token):
                 self._revoke(session)
 
     def _revoke(self, session: Session) -> None:

@@ -12,6 +12,7 @@ from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest, NotFound, RpcError, SysadmdError
 from sysadmd.rpc.call import Handler
 from sysadmd.schema import Method, Validator
+from sysadmd.schema.redact import Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Entry:
     handler: Handler
     is_async: bool
     parameters: tuple[str, ...]
+    redact: Redactor
 
     def named(self, args: list[Any]) -> Any:
         """Positional parameters (JSON-RPC 2.0 §4.2) as the object that the method takes."""
@@ -57,8 +59,15 @@ class Registry:
         for key, declared in self.methods.items():
             handler = by_key[key]
             is_async = inspect.iscoroutinefunction(handler)
-            entry = Entry(declared, Validator(declared.args), handler, is_async, _parameters(declared))
+            if declared.mutates and not is_async:
+                raise SysadmdError(
+                    f"{key} changes something, so its answer waits for its record: it has to be a coroutine"
+                )
+            redact = Redactor(declared.args)
+            entry = Entry(declared, Validator(declared.args), handler, is_async, _parameters(declared), redact)
             self._entries.setdefault((declared.namespace, declared.name), {})[declared.action] = entry
+            for alias in declared.aliases:
+                self._add_alias(alias, entry)
 
     def find(self, namespace: str, name: str, action: str | None) -> Entry:
         """The entry that a request addresses: `NotFound` for an unknown namespace or name, `BadRequest` for an unknown
@@ -81,6 +90,16 @@ class Registry:
     def allowed(self, scope: Scope) -> Iterator[Method]:
         """The methods that this scope may call, in order of their keys."""
         return (m for m in self.methods.values() if m.access == "public" or scope.may_call(m.key, m.access))
+
+    def _add_alias(self, alias: str, entry: Entry) -> None:
+        """Another address of the same method: the documents and the original programs spell some differently."""
+        namespace, name, *action = alias.split("/")
+        if (
+            alias in self.methods
+            or self._entries.setdefault((namespace, name), {}).setdefault(action[0] if action else None, entry)
+            is not entry
+        ):
+            raise SysadmdError(f"schemas/methods/{entry.method.key}.json: the alias {alias} is another method")
 
     def _unknown(self, namespace: str, name: str) -> RpcError:
         if namespace.lower() != "events":

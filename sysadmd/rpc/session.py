@@ -19,17 +19,20 @@ Not logged in is answered before anything else is looked at, so a stranger canno
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
 
+from sysadmd.auth.challenge import Challenge
+from sysadmd.auth.identity import Peer
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import Cancelled, DeadlineExceeded, Forbidden, RpcError, TooManyRequests, Unauthorized, WireError
 from sysadmd.events.subscription import Sink
+from sysadmd.rpc.auditing import Noted
 from sysadmd.rpc.call import Call
 from sysadmd.rpc.registry import Entry
 from sysadmd.rpc.subscriptions import Subscriptions
@@ -62,14 +65,6 @@ class Outlet(Sink, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Where a session comes from: the address text for logs, and the kind of listener (tls, tcp, unix, rest)."""
-
-    address: str
-    kind: str
-
-
 class Pending(msgspec.Struct, frozen=True, gc=False):
     """A request that was admitted but not started: what it resolved to, and where its answer goes."""
 
@@ -93,9 +88,15 @@ class Session:
 
     def __init__(self, engine: Engine, outlet: Outlet, peer: Peer, *, classic: bool = False) -> None:
         self.engine, self.outlet, self.peer, self.classic = engine, outlet, peer, classic
+        self.id = secrets.token_hex(8)
+        """For people and for the audit trail; it opens nothing."""
         self.scope: Scope | None = None
+        self.method: str | None = None
+        """How the identity was proven: password, system, token, key, certificate or socket."""
         self.token: str | None = None
         self.voucher: Voucher | None = None
+        self.challenge: Challenge | None = None
+        """What the peer has to sign (`rpc/auth_ssl`); it is this connection's alone."""
         self.opened = self.last_message = self.logged_out_at = engine.monotonic()
         self.expires: float | None = None
         self.closed = False
@@ -107,11 +108,19 @@ class Session:
 
     # Identity
 
-    def login(self, scope: Scope, token: str | None, expires: float | None, voucher: Voucher | None = None) -> None:
+    def login(
+        self,
+        scope: Scope,
+        token: str | None,
+        expires: float | None,
+        voucher: Voucher | None = None,
+        *,
+        method: str = "password",
+    ) -> None:
         """Take an identity. Subscriptions stay, filtered by the new scope. `expires` is on the engine's monotonic
         clock. Without a `voucher` the scope is the account's own.
         """
-        self.scope, self.token, self.expires, self.voucher = scope, token, expires, voucher
+        self.scope, self.token, self.expires, self.voucher, self.method = scope, token, expires, voucher, method
         self.subscriptions.rescope(scope)
         self.outlet.limit_frames(self.engine.limits.frame_authenticated)
 
@@ -121,9 +130,12 @@ class Session:
         self.subscriptions.rescope(scope)
 
     def logout(self) -> None:
-        """Forget the identity: subscriptions end, and the grace for a new log-in starts."""
-        self.scope = self.token = self.expires = self.voucher = None
-        self.logged_out_at = self.engine.monotonic()
+        """Forget the identity: subscriptions end, and the grace for a new log-in starts. A stranger's does not start
+        anew, however often they try.
+        """
+        if self.scope is not None:
+            self.logged_out_at = self.engine.monotonic()
+        self.scope = self.token = self.expires = self.voucher = self.method = None
         self.subscriptions.close()
         self.outlet.limit_frames(self.engine.limits.frame_unauthenticated)
 
@@ -163,18 +175,22 @@ class Session:
         """Run one request to its end and return its result, for listeners that wait (REST). Raises `RpcError`."""
         engine, found = self.engine, self.engine.resolve(request, dialect)
         key = found.method.key if isinstance(found, Entry) else ""
+        noted: Noted | None = None
         try:
             engine.refuse_while_draining()
             entry, call = self._prepare(request, dialect, found)
+            noted = call.noted
             result = entry.handler(call, engine.services)
             if entry.is_async:
                 result = await self._finish(result, request)
+            if noted is not None:
+                await noted.durable()
         except RpcError as error:
-            engine.count(key, error.code)
+            self._count_refusal(request, key, error, noted)
             raise
         except Exception as error:
             fault = engine.fault(request, error)
-            engine.count(key, fault.code)
+            self._count_refusal(request, key, fault, noted)
             raise fault from error
         engine.count(key, 200)
         return result
@@ -260,7 +276,7 @@ class Session:
         if dialect is JSONRPC and type(args) is list:
             args = entry.named(args)
         entry.validator.check(args)
-        return entry, Call(args, scope, self, dialect)
+        return entry, Call(args, scope, self, dialect, self.engine.auditing.begin(self, request, entry, args))
 
     def _start(self, pending: Pending) -> None:
         request = pending.request
@@ -290,13 +306,16 @@ class Session:
         scope.deadline = anyio.current_time() + timeout
         try:
             with scope:
-                self._answer(pending, entry, await entry.handler(call, self.engine.services))
+                result = await entry.handler(call, self.engine.services)
+                if call.noted is not None:
+                    await call.noted.durable()
+                self._answer(pending, entry, result)
                 return
-            self._refuse(pending, self._cut_off(running, timeout))
+            self._refuse(pending, self._cut_off(running, timeout), call.noted)
         except RpcError as refused:
-            self._refuse(pending, refused)
+            self._refuse(pending, refused, call.noted)
         except Exception as fault:  # noqa: BLE001  # as in `_start`
-            self._refuse(pending, self.engine.fault(pending.request, fault))
+            self._refuse(pending, self.engine.fault(pending.request, fault), call.noted)
         finally:
             del self._running[id(running)]
             self._inline_running = self._inline_running and not running.inline
@@ -315,9 +334,13 @@ class Session:
             return
         pending.respond(pending.dialect.reply(pending.request, result) if pending.request.wants_reply else b"")
 
-    def _refuse(self, pending: Pending, error: RpcError) -> None:
+    def _count_refusal(self, request: Request, key: str, error: RpcError, noted: Noted | None) -> None:
+        self.engine.count(key, error.code)
+        self.engine.auditing.refused(self, request, key, error, noted)
+
+    def _refuse(self, pending: Pending, error: RpcError, noted: Noted | None = None) -> None:
         entry = pending.entry
-        self.engine.count(entry.method.key if isinstance(entry, Entry) else "", error.code)
+        self._count_refusal(pending.request, entry.method.key if isinstance(entry, Entry) else "", error, noted)
         if self.closed:
             return
         if pending.dialect is CLASSIC and self.scope is not None and is_login(pending.request):

@@ -7,6 +7,7 @@ JSON Schema 2020-12 is a question for the tests, which ask jsonschema; here only
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     examples: tuple[Example, ...]
     errors: tuple[ErrorCase, ...]
     inline: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 _decode = msgspec.json.Decoder(_File).decode
@@ -52,14 +54,21 @@ def load_methods(root: Path | None = None) -> dict[str, Method]:
     return found
 
 
+def _is_key(segments: Sequence[str]) -> bool:
+    return len(segments) in (2, 3) and all(_SEGMENT.fullmatch(segment) for segment in segments)
+
+
 def _read(path: Path, relative: Path) -> Method:
     segments = relative.with_suffix("").parts
-    if len(segments) not in (2, 3) or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+    if not _is_key(segments):
         raise SysadmdError(f"{path}: not <namespace>/<name>.json or <namespace>/<name>/<action>.json")
     try:
         file = _decode(path.read_bytes())
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise SysadmdError(f"{path}: {error}") from None
+    for alias in file.aliases:
+        if not _is_key(alias.split("/")):
+            raise SysadmdError(f"{path}: the alias {alias!r} is not <namespace>/<name>[/<action>]")
     for example in file.examples:
         if (example.result is msgspec.UNSET) == (example.error is None):
             raise SysadmdError(f"{path}: the example {example.title!r} needs either result or error")
@@ -77,4 +86,5 @@ def _read(path: Path, relative: Path) -> Method:
         description=file.description,
         examples=file.examples,
         errors=file.errors,
+        aliases=file.aliases,
     )

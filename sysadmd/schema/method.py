@@ -70,3 +70,5 @@ class Method:
     description: str
     examples: tuple[Example, ...]
     errors: tuple[ErrorCase, ...]
+    aliases: tuple[str, ...] = ()
+    """Other keys under which a request finds it; permission, metrics and documentation know the one key only."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,8 +16,6 @@ import structlog
 
 from sysadmd import __version__, api
 from sysadmd.api.services import Services
-from sysadmd.auth.accounts import Accounts
-from sysadmd.auth.tokens import Tokens
 from sysadmd.config import Config, diff, reloaded
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
@@ -25,6 +23,8 @@ from sysadmd.lifepreserver import LifePreserver
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.registry import Registry
 from sysadmd.schema import load_methods
+from sysadmd.server.auth import Auth
+from sysadmd.server.client_certificates import ClientCertificates
 from sysadmd.server.listeners import Listeners
 from sysadmd.server.logs import configure
 from sysadmd.store import Store
@@ -51,8 +51,7 @@ class App:
         limits = config.limits
         self.store = Store.open(config.state_dir / DATABASE_FILE)
         self.events = EventLog(self.store, node=config.node, limits=limits)
-        self.accounts = Accounts(self.store, self.events, limits=limits)
-        self.tokens = Tokens(self.store, self.events, self.accounts.policy, limits=limits)
+        auth = self.auth = Auth(self.store, self.events, config)
         self.dispatcher = Dispatcher(self.store, self.events, config, launch_executor=config.dispatcher.launch_executor)
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
@@ -61,8 +60,11 @@ class App:
             config=config,
             registry=Registry(load_methods(), api.handlers()),
             events=self.events,
-            accounts=self.accounts,
-            tokens=self.tokens,
+            accounts=auth.accounts,
+            tokens=auth.tokens,
+            keys=auth.keys,
+            authenticator=auth.authenticator,
+            audit=auth.audit,
             dispatcher=self.dispatcher,
             system_state=self.system_state,
             life_preserver=self.life_preserver,
@@ -72,11 +74,13 @@ class App:
             self.services,
             self.events,
             limits,
-            keep_token=lambda token: self.tokens.resolve(token) is not None,
+            trail=auth.audit,
+            keep_token=auth.token_holds,
         )
-        policy = self.accounts.policy
-        policy.on_change(lambda change: self.engine.apply_policy(change, policy.scope))
-        self.listeners = Listeners(config, self.engine, policy, self._rest_api)
+        auth.tie(self.engine)
+        certificates = ClientCertificates(auth.keys, auth.authenticator)
+        self.listeners = Listeners(config, self.engine, auth.policy, certificates, self._rest_api)
+        auth.keys.on_change(lambda revoked: self.listeners.ask_clients())
 
     async def run(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; `ready` is called once every listener takes connections."""
@@ -91,11 +95,12 @@ class App:
 
     async def _run_services(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
         async with anyio.create_task_group() as tasks:
+            await tasks.start(partial(self.auth.audit.run, version=__version__))
             await tasks.start(self.engine.run)
             await tasks.start(self.dispatcher.run)
             tasks.start_soon(self.system_state.run)
             await tasks.start(self.life_preserver.run)
-            tasks.start_soon(self.tokens.run)
+            tasks.start_soon(self.auth.tokens.run)
             await self.listeners.start(tasks)
             ready()
             await stop.wait()
@@ -109,8 +114,8 @@ class App:
 
         return RestApi(
             self.engine,
-            self.accounts,
-            self.tokens,
+            self.auth.authenticator,
+            self.auth.tokens,
             metrics=self._render_metrics,
             healthy=self.health,
             snapshot=self.dispatcher.snapshot,
@@ -138,8 +143,8 @@ class App:
             level("configuration", key=change.key, **values, applied=change.reloadable)
         self.config = reloaded(self.config, new)
         configure(self.config.log)
-        self.engine.limits = self.events.limits = self.tokens.limits = self.config.limits
-        self.accounts.reconfigure(self.config.limits)
+        self.engine.limits = self.events.limits = self.config.limits
+        self.auth.reconfigure(self.config.limits)
         self.dispatcher.reconfigure(self.config)
         self.listeners.reconfigure(self.config)
 

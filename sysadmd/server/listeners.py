@@ -21,6 +21,7 @@ from sysadmd.keys.tls import reload_certificate, server_context
 from sysadmd.listen.websocket import Connection, WebSocketListener
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Session
+from sysadmd.server.client_certificates import ClientCertificates
 
 if TYPE_CHECKING:
     from sysadmd.listen.http import HttpListener
@@ -36,20 +37,32 @@ CERTIFICATE_CHECK = 86_400.0
 class Listeners:
     """WebSocket over TCP, the same on the Unix socket, and HTTP, for which `make_rest` is asked if it is enabled."""
 
-    def __init__(self, config: Config, engine: Engine, policy: Policy, make_rest: Callable[[], RestApi]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        policy: Policy,
+        certificates: ClientCertificates,
+        make_rest: Callable[[], RestApi],
+    ) -> None:
         self.config, self._engine, self._policy, self._make_rest = config, engine, policy, make_rest
+        self._certificates = certificates
         self._rest: RestApi | None = None
-        self.websocket = WebSocketListener(engine, kind="tcp", origins=config.origins, classic=config.classic)
+        self.websocket = WebSocketListener(
+            engine, kind="tcp", origins=config.origins, classic=config.classic, identify=certificates.identify
+        )
         self.unix = WebSocketListener(engine, kind="unix", identify=self._identify)
         self.http: HttpListener | None = None
         self._tls: ssl.SSLContext | None = None
+        self._rest_tls: ssl.SSLContext | None = None
 
     async def start(self, tasks: anyio.abc.TaskGroup) -> None:
         """Take connections. What goes on in the background belongs to `tasks`."""
         config = self.config
-        tls = self._tls = self._tls_context()
+        self._make_contexts()
+        self.ask_clients()
         host = None if config.listen.host == "*" else config.listen.host
-        await self.websocket.start(host=host, port=config.listen.port, ssl=tls if config.listen.tls else None)
+        await self.websocket.start(host=host, port=config.listen.port, ssl=self._tls)
         if config.socket.enabled:
             await self._start_unix(config.socket.path)
         if config.rest.enabled:
@@ -80,6 +93,12 @@ class Listeners:
             self.http.trust(config.rest.trusted_proxies)
             self._rest.origins = tuple(config.origins)
         self._use_certificate()
+        self.ask_clients()
+
+    def ask_clients(self) -> None:
+        """The keyring or the configuration changed: ask new connections for the certificates that count now."""
+        if self._tls is not None:
+            self._certificates.prepare(self._tls, self.config.listen)
 
     def _http_listener(self) -> HttpListener:
         from starlette.routing import WebSocketRoute
@@ -90,9 +109,8 @@ class Listeners:
         rest, limits = self.config.rest, self.config.limits
         self._rest = self._make_rest()
         sockets = bind("" if rest.host == "*" else rest.host, rest.port)
-        tls = self._tls if rest.tls else None
         app = self._rest.app(WebSocketRoute("/ws", Upgrade(self._engine, self.websocket).serve))
-        return HttpListener(app, sockets, tls, trusted_proxies=rest.trusted_proxies, limits=limits)
+        return HttpListener(app, sockets, self._rest_tls, trusted_proxies=rest.trusted_proxies, limits=limits)
 
     async def _start_unix(self, path: Path) -> None:
         """Everybody may connect; who they are, the kernel says."""
@@ -100,19 +118,22 @@ class Listeners:
         await self.unix.start(unix=True, path=os.fspath(path))
         os.chmod(path, 0o666)  # noqa: PTH101, S103  # everybody may connect, and Path.chmod is taken for blocking
 
-    def _identify(self, session: Session, connection: Connection) -> None:
+    async def _identify(self, session: Session, connection: Connection) -> None:
         uid, policy = peer_uid(connection.transport.get_extra_info("socket")), self._policy
         scope = scope_of_uid(policy, uid)
         if scope is not None:
-            session.login(scope, None, None, lambda: scope_of_uid(policy, uid))
+            session.login(scope, None, None, lambda: scope_of_uid(policy, uid), method="socket")
 
-    def _tls_context(self) -> ssl.SSLContext | None:
+    def _make_contexts(self) -> None:
+        """One context for each listener: they show the same certificate, and only one asks for the client's."""
         config = self.config
-        if not config.listen.tls and not (config.rest.enabled and config.rest.tls):
-            return None
+        rest_tls = config.rest.enabled and config.rest.tls
+        if not config.listen.tls and not rest_tls:
+            return
         files = self._certificate()
         log.info("certificate", file=str(files.cert), fingerprint=files.fingerprint)
-        return server_context(files.cert, files.key)
+        self._tls = server_context(files.cert, files.key) if config.listen.tls else None
+        self._rest_tls = server_context(files.cert, files.key) if rest_tls else None
 
     def _certificate(self) -> CertificateFiles:
         """The configured pair, checked, or our own, made or renewed where that is due."""
@@ -123,9 +144,11 @@ class Listeners:
 
     def _use_certificate(self) -> None:
         """New connections get the pair as it is now."""
-        if self._tls is not None:
+        contexts = [context for context in (self._tls, self._rest_tls) if context is not None]
+        if contexts:
             files = self._certificate()
-            reload_certificate(self._tls, files.cert, files.key)
+            for context in contexts:
+                reload_certificate(context, files.cert, files.key)
 
     async def _renew_certificate(self) -> None:
         """A self-signed certificate is renewed before its end; new connections get the new one."""

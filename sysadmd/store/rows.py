@@ -25,7 +25,8 @@ NOBODY = ""
 
 def seed(connection: Connection) -> None:
     """Fill the tables of a database that was just created."""
-    connection.execute(insert(tables.role), [{"name": name, "patterns": patterns} for name, patterns in ROLES.items()])
+    roles = [{"name": name, "patterns": patterns, "includes": []} for name, patterns in ROLES.items()]
+    connection.execute(insert(tables.role), roles)
     connection.execute(insert(tables.lane), [{"name": name, "max_running": n} for name, n in LANES.items()])
     put_meta(connection, "epoch", new_epoch())
 

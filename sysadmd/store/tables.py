@@ -87,12 +87,14 @@ role = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("patterns", Json, nullable=False),  # list of permission patterns
+    Column("includes", Json, nullable=False, default=list),  # list of names of roles whose patterns it has too
 )
 
 account = Table(
     "account",
     metadata,
     Column("name", Text, primary_key=True),
+    Column("source", Text, nullable=False, default="local"),  # local | system: an account of the machine, by PAM
     Column("password_hash", Text),  # None: the account has no password
     Column("disabled", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
@@ -110,10 +112,63 @@ token = Table(
     "token",
     metadata,
     Column("hash", Text, primary_key=True),  # SHA-256 of the token, hexadecimal; the token itself is never stored
+    Column("id", Text, nullable=False, unique=True),  # what people call it: it opens nothing
     _name("account", "account.name", nullable=False, index=True),
+    Column("kind", Text, nullable=False),  # login: slides and ends soon | api: made on purpose, with a name
+    Column("name", Text),  # of an API token
+    Column("scopes", Json),  # patterns that it is confined to; None: all that its account has
+    _name("key", "public_key.fingerprint"),  # that proved the log-in: with the key goes what it opened
     Column("created_at", Float, nullable=False),
     Column("used_at", Float, nullable=False),
-    Column("expires_at", Float, nullable=False),  # absolute, however busy
+    Column("expires_at", Float),  # absolute, however busy; None: never
+)
+
+# Public keys that log in (`rpc/auth_ssl`, TLS client certificates, bridges).
+public_key = Table(
+    "public_key",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),  # SHA-256 of the SubjectPublicKeyInfo in DER, hexadecimal
+    _name("account", "account.name", nullable=False, index=True),
+    Column("pem", Text, nullable=False),  # of the SubjectPublicKeyInfo, as spec sysadm §3.5 has it
+    Column(
+        "checksum", Text, nullable=False, unique=True
+    ),  # base64 of the MD5 of `pem`, which the originals use as a name
+    Column("certificate", Text),  # PEM of the X.509 certificate that it came in, for TLS
+    Column("nickname", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("registered_at", Float, nullable=False),
+    Column("used_at", Float),
+)
+
+# Failed log-ins, so that a restart forgives nobody.
+throttle = Table(
+    "throttle",
+    metadata,
+    Column("account", Text, primary_key=True),  # empty: the prefix as a whole
+    Column("prefix", Text, primary_key=True),  # 192.0.2.1/32, 2001:db8::/64
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Float, nullable=False),  # the last one
+    Column("blocked_until", Float),
+)
+
+# The audit trail: rows are only ever appended, each with the hash of the one before it in its own.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Big, primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),  # JSON
+    Column("previous", Text, nullable=False),  # hash of the record before it, so that a false one names itself
+    Column("hash", Text, nullable=False),  # SHA-256 over previous, seq and record, hexadecimal
+)
+
+audit_checkpoint = Table(
+    "audit_checkpoint",
+    metadata,
+    Column("seq", Big, primary_key=True, autoincrement=False),  # of the last record that it vouches for
+    Column("hash", Text, nullable=False),  # of that record
+    Column("time", Float, nullable=False),
+    Column("key", Text, nullable=False),  # SHA-256 of the public key that signed, hexadecimal
+    Column("signature", Text, nullable=False),  # Ed25519, base64
 )
 
 lane = Table(

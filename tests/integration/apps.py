@@ -91,7 +91,7 @@ async def running_app(
     config = load(None, {**LOOPBACK, **transport, **named})
     config.state_dir.mkdir(mode=0o700, exist_ok=True)
     app = App(config, lambda: config)
-    app.accounts._passwords = Passwords(CHEAP)
+    app.auth.accounts._passwords = Passwords(CHEAP)
     if not executor:
         app.dispatcher._link._launch = None  # type: ignore[attr-defined]
     prepare(app)
@@ -102,7 +102,7 @@ async def running_app(
             with anyio.fail_after(20):
                 await ready.wait()
             for name, roles in accounts.items():
-                await app.accounts.add(name, PASSWORD, roles)
+                await app.auth.accounts.add(name, PASSWORD, roles)
             try:
                 yield LiveApp(app, stop.set)
             finally:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def replaced(app: App, key: str, handler: Any) -> Any:
     namespace, name, *action = key.split("/")
     by_action = entries[namespace, name]
     old = by_action[action[0] if action else None]
-    by_action[old.method.action] = type(old)(old.method, old.validator, method(key)(handler), False, old.parameters)
+    by_action[old.method.action] = replace(old, handler=method(key)(handler), is_async=False)
     try:
         yield
     finally:
@@ -144,8 +145,10 @@ async def test_basic_and_bearer_log_in(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http("view") as basic, live.http(None) as plain:
         token, headers = await bearer(live, "view")
         assert len(token) == 32
-        assert await answer(await basic.get("/rpc/query")) == (200, {"rpc/dispatcher": "read"})
-        assert await answer(await plain.get("/rpc/query", headers=headers)) == (200, {"rpc/dispatcher": "read"})
+        body: dict[str, Any] = {"action": "list"}
+        empty: tuple[int, Any] = (200, {"jobs": {}})
+        assert await answer(await basic.get("/rpc/dispatcher", json=body)) == empty
+        assert await answer(await plain.get("/rpc/dispatcher", json=body, headers=headers)) == empty
 
 
 async def test_each_request_stands_for_itself(tmp_path: Path) -> None:

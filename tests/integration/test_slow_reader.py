@@ -183,5 +183,5 @@ async def test_who_must_go_and_does_not_read_is_cut_off(tmp_path: Path, end: str
         await subscribed(stalled, "close" if end == "close" else "gap")
         await stall(live)
         if end == "revoke":
-            await live.app.accounts.remove("admin")
+            await live.app.auth.accounts.remove("admin")
         await no_sessions(live)

@@ -15,7 +15,6 @@ from cryptography import x509
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sysadmd.auth.scope import Scope
 from sysadmd.listen.websocket import Connection, WebSocketOutlet
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer
@@ -226,7 +225,7 @@ async def test_operators_and_viewers_may_read(tmp_path: Path) -> None:
         for account in ("oper", "view"):
             async with live.connect(account) as peer:
                 assert (await peer.call("rpc", "dispatcher", {"action": "list"})) == {"jobs": {}}
-                assert await peer.call("rpc", "query") == {"rpc/dispatcher": "read"}
+                assert (await peer.call("rpc", "query"))["rpc/dispatcher"] == "read"
 
 
 # Handshakes
@@ -365,7 +364,7 @@ async def test_a_connection_that_breaks_off_leaves_nothing_behind(tmp_path: Path
 
 
 async def test_a_fault_while_identifying_ends_one_connection(tmp_path: Path) -> None:
-    def fail(session: Any, connection: Connection) -> Scope:
+    async def fail(session: Any, connection: Connection) -> None:
         raise OSError("no credentials")
 
     async with running_app(tmp_path) as live:

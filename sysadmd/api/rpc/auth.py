@@ -16,13 +16,15 @@ from sysadmd.rpc.call import Call, method
 @method("rpc/auth")
 async def auth(call: Call, services: Services) -> list[Any]:
     """Log in with a password: `[token, seconds]`."""
-    _revoke(call, services)
+    revoke_attached(call, services)
     try:
-        scope = await services.accounts.authenticate(call.args["username"], call.args["password"])
+        scope = await services.authenticator.password(
+            call.args["username"], call.args["password"], call.session.peer, session=call.session.id
+        )
     except BaseException:
         call.session.logout()
         raise
-    return _adopt(call, services, services.tokens.issue(scope))
+    return adopt(call, services, services.tokens.issue(scope), method="password")
 
 
 @method("rpc/auth_token")
@@ -31,19 +33,19 @@ def auth_token(call: Call, services: Services) -> list[Any]:
 
     The one that is attached to the connection is not among them: it is revoked first (spec sysadm §3.4).
     """
-    _revoke(call, services)
-    return _adopt(call, services, call.args["token"])
+    revoke_attached(call, services)
+    return adopt(call, services, call.args["token"], method="token")
 
 
 @method("rpc/auth_clear")
 def auth_clear(call: Call, services: Services) -> dict[str, Any]:
     """Log out: the token is revoked, subscriptions end."""
-    _revoke(call, services)
+    revoke_attached(call, services)
     call.session.logout()
     return {}
 
 
-def _revoke(call: Call, services: Services) -> None:
+def revoke_attached(call: Call, services: Services) -> None:
     """End the token that is attached to the connection; other connections that use it end too."""
     token, call.session.token = call.session.token, None
     if token is not None:
@@ -51,11 +53,12 @@ def _revoke(call: Call, services: Services) -> None:
         call.session.engine.end_token(token, call.session)
 
 
-def _adopt(call: Call, services: Services, token: str) -> list[Any]:
+def adopt(call: Call, services: Services, token: str, *, method: str) -> list[Any]:
+    """Log the connection in with this token, and answer as the originals do. Raises Unauthorized."""
     session = call.session
     scope = services.tokens.resolve(token)
     if scope is None:
         session.logout()
         raise Unauthorized
-    session.login(scope, token, session.engine.monotonic() + services.tokens.remaining(token))
+    session.login(scope, token, session.engine.monotonic() + services.tokens.remaining(token), method=method)
     return [token, int(session.engine.limits.token_idle)]

@@ -6,6 +6,7 @@ it does not depend on the machine it must be equal too (`EQUAL`). An error has t
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from sysadmd.keys.signing import PrivateKey
 from sysadmd.schema import Example, Method, load_methods
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer
@@ -27,13 +29,18 @@ EXAMPLES = [
 ANSWERED_BY_EACH_MACHINE = {
     "events/subscribe: The end of one job, resumable": "the epoch and the number of the last record",
     "rpc/accounts/list: Who may log in?": "times",
+    "rpc/audit/list: The first record": "the time, the process and its hash",
+    "rpc/audit/verify: All is well": "the number of records",
     "rpc/auth: Log in": "the token",
     "rpc/auth_token: Log in again": "the token",
+    "rpc/auth_ssl: Ask for a challenge": "the challenge",
+    "rpc/auth_ssl: A classic proof": "the token",
     "rpc/discover: The document (shortened)": "it is shortened",
     "rpc/dispatcher/exec: What does it say?": "the id and the times",
+    "rpc/settings/list_ssl_certs: Who has which?": "times",
 }
 """Examples whose result is not equal, and what differs."""
-LIVE_BY_PREPARATION = {"rpc/auth_token: Log in again"}
+LIVE_BY_PREPARATION = {"rpc/auth_ssl: A classic proof", "rpc/auth_token: Log in again"}
 """Examples that no other machine could repeat as they are; the test puts in what they need."""
 COMMANDS = "rpc/dispatcher/"
 
@@ -67,6 +74,12 @@ async def prepared_args(live: LiveApp, peer: Peer, method: Method, example: Exam
     if title(method, example) == "rpc/auth_token: Log in again":
         async with live.connect(login=None) as other:
             return {"token": await other.login()}
+    if title(method, example) == "rpc/auth_ssl: A classic proof":
+        key = PrivateKey.generate()
+        async with live.connect() as other:
+            await other.call("rpc", "settings", {"action": "register_ssl_cert", "pub_key": key.public.pem})
+        challenge = await peer.call("rpc", "auth_ssl", {})
+        return {"encrypted_string": base64.b64encode(key.sign_classic(challenge["test_string"])).decode()}
     assert example.live, f"{title(method, example)}: say in LIVE_BY_PREPARATION what it needs"
     return example.args
 

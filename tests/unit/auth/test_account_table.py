@@ -25,7 +25,15 @@ def add(store: Store, name: str, *roles: str) -> None:
 
 
 def token_of(store: Store, name: str) -> None:
-    row = {"hash": "00", "account": name, "created_at": 0.0, "used_at": 0.0, "expires_at": 9e9}
+    row = {
+        "hash": "00",
+        "id": "0",
+        "account": name,
+        "kind": "login",
+        "created_at": 0.0,
+        "used_at": 0.0,
+        "expires_at": 9e9,
+    }
     store.write_now(lambda c: c.execute(insert(tables.token).values(row)))
 
 

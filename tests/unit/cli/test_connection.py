@@ -19,6 +19,8 @@ GIVEN: dict[str, Any] = {
     "user": None,
     "password_stdin": False,
     "token": None,
+    "key": None,
+    "cert": None,
     "ca": None,
     "insecure": False,
 }

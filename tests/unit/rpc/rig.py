@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from sysadmd.api.rpc.cancel import cancel
+from sysadmd.auth.identity import Peer
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import Conflict, Unauthorized
 from sysadmd.events.log import EventLog
@@ -22,7 +23,7 @@ from sysadmd.limits import Limits
 from sysadmd.rpc.call import Call, Handler, method
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.registry import Registry
-from sysadmd.rpc.session import Peer, Session
+from sysadmd.rpc.session import Session
 from sysadmd.schema import Method
 from sysadmd.store import Store
 

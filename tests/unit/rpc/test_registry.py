@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,26 @@ def test_every_mismatch_is_named_at_once() -> None:
     with pytest.raises(SysadmdError) as caught:
         Registry({"a/b": declared("a/b"), "a/c": declared("a/c")}, [echo])
     assert str(caught.value).count(";") == 2
+
+
+def with_aliases(*aliases: str) -> Registry:
+    return Registry({"test/echo": replace(declared("test/echo"), aliases=aliases)}, [echo])
+
+
+@pytest.mark.parametrize("address", [("old", "echo", None), ("old", "settings", "say"), ("OLD", "Settings", "Say")])
+def test_a_request_is_found_by_an_alias(address: tuple[str, str, str | None]) -> None:
+    assert with_aliases("old/echo", "old/settings/say").find(*address).method.key == "test/echo"
+
+
+def test_an_alias_is_not_listed() -> None:
+    assert list(with_aliases("old/echo").methods) == ["test/echo"]
+    assert [method.key for method in with_aliases("old/echo").allowed(scope())] == ["test/echo"]
+
+
+def test_an_alias_that_is_another_method_is_refused() -> None:
+    methods = {"test/echo": replace(declared("test/echo"), aliases=("test/strict/run",))}
+    with pytest.raises(SysadmdError, match="the alias test/strict/run is another method"):
+        Registry(methods | {"test/strict/run": declared("test/strict/run")}, [echo, strict])
 
 
 def test_the_shipped_methods_and_handlers_match() -> None:

@@ -41,6 +41,18 @@ def test_the_path_is_the_address(tmp_path: Path) -> None:
     assert (query.namespace, query.name, query.action, query.inline) == ("rpc", "query", None, True)
 
 
+def test_a_method_may_have_other_addresses(tmp_path: Path) -> None:
+    write(tmp_path, "rpc/dispatcher/run.json", {**GOOD, "aliases": ["sysadm/queue/start", "rpc/run"]})
+    assert load_methods(tmp_path)["rpc/dispatcher/run"].aliases == ("sysadm/queue/start", "rpc/run")
+
+
+@pytest.mark.parametrize("alias", ["", "rpc", "rpc//run", "a/b/c/d", "rpc/Run"])
+def test_an_alias_that_is_no_address_is_refused(tmp_path: Path, alias: str) -> None:
+    write(tmp_path, "rpc/dispatcher/run.json", {**GOOD, "aliases": [alias]})
+    with pytest.raises(SysadmdError, match="the alias"):
+        load_methods(tmp_path)
+
+
 def test_the_methods_of_this_version() -> None:
     assert set(load_methods()) >= {
         "events/subscribe",

@@ -25,7 +25,10 @@ def upgrade() -> None:
     create_role()
     create_account_role()
     create_job()
+    create_public_key()
     create_token()
+    create_throttle()
+    create_audit()
     create_step()
     create_attempt()
     rows.seed(op.get_bind())
@@ -36,6 +39,7 @@ def create_account() -> None:
     op.create_table(
         "account",
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=True),
         sa.Column("disabled", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
@@ -101,6 +105,7 @@ def create_role() -> None:
         "role",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("patterns", sa.Text(), nullable=False),
+        sa.Column("includes", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_role")),
     )
 
@@ -173,14 +178,75 @@ def create_token() -> None:
     op.create_table(
         "token",
         sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
         sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("scopes", sa.Text(), nullable=True),
+        sa.Column("key", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("used_at", sa.Float(), nullable=False),
-        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["account"], ["account.name"], name=op.f("fk_token_account"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["key"], ["public_key.fingerprint"], name=op.f("fk_token_key"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_token")),
+        sa.UniqueConstraint("id", name=op.f("uq_token_id")),
     )
     op.create_index(op.f("ix_token_account"), "token", ["account"], unique=False)
+
+
+def create_public_key() -> None:
+    """Table `public_key`."""
+    op.create_table(
+        "public_key",
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("pem", sa.Text(), nullable=False),
+        sa.Column("checksum", sa.Text(), nullable=False),
+        sa.Column("certificate", sa.Text(), nullable=True),
+        sa.Column("nickname", sa.Text(), nullable=False),
+        sa.Column("email", sa.Text(), nullable=False),
+        sa.Column("registered_at", sa.Float(), nullable=False),
+        sa.Column("used_at", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(["account"], ["account.name"], name=op.f("fk_public_key_account"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_public_key")),
+        sa.UniqueConstraint("checksum", name=op.f("uq_public_key_checksum")),
+    )
+    op.create_index(op.f("ix_public_key_account"), "public_key", ["account"], unique=False)
+
+
+def create_throttle() -> None:
+    """Table `throttle`."""
+    op.create_table(
+        "throttle",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("prefix", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failed_at", sa.Float(), nullable=False),
+        sa.Column("blocked_until", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("account", "prefix", name=op.f("pk_throttle")),
+    )
+
+
+def create_audit() -> None:
+    """Tables `audit` and `audit_checkpoint`."""
+    op.create_table(
+        "audit",
+        sa.Column("seq", BIG, autoincrement=False, nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("previous", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
+    )
+    op.create_table(
+        "audit_checkpoint",
+        sa.Column("seq", BIG, autoincrement=False, nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("time", sa.Float(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit_checkpoint")),
+    )
 
 
 def create_step() -> None:

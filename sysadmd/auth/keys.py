@@ -1,0 +1,236 @@
+"""Registered keys of a running server: who has which, and logging in by one.
+
+Memory answers: the keyring is small, and the copy here is replaced after each commit that changes it. A key that is
+revoked is gone from it before its revocation is answered, and `on_change` tells those who end what it opened.
+
+A classic proof does not say whose it is: every RSA key of the signature's size has to be tried. That is done off the
+event loop and by one thread at a time, so that strangers who send signatures cost one core, at most. A stranger learns
+nothing about which keys there are: an unknown key, a wrong signature and no signature at all are answered alike, and
+for an unknown fingerprint a key of nobody is tried, which takes as long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import anyio.to_thread
+from sqlalchemy import Connection
+
+from sysadmd.auth import key_table
+from sysadmd.auth.accounts import REFUSED
+from sysadmd.auth.authenticator import Authenticator
+from sysadmd.auth.challenge import Challenge
+from sysadmd.auth.identity import Peer
+from sysadmd.auth.key_table import Keyring, Registered
+from sysadmd.auth.lane import Lane
+from sysadmd.auth.policy import Policy, PolicyChange
+from sysadmd.auth.scope import Scope
+from sysadmd.auth.writing import Writer
+from sysadmd.errors import Forbidden, Unauthorized
+from sysadmd.keys import signing
+from sysadmd.limits import Limits
+from sysadmd.store import Store
+
+Listener = Callable[[tuple[Registered, ...]], None]
+
+MAX_SIGNATURE = 2048
+"""Characters of a signature in base64: an RSA-8192 one has 1368."""
+
+
+class Keys:
+    """The registered keys of every account. Used on the event loop only."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        policy: Policy,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits or Limits()
+        """Replaced when the configuration is read again."""
+        self._store, self._writer, self._policy, self._clock = store, writer, policy, clock
+        self._ring: Keyring = store.read_now(key_table.keyring)
+        self._listeners: list[Listener] = []
+        self._lane = Lane(self.limits.password_checks_queued, "log-ins by key")
+        self._decoys: dict[str, signing.PublicKey] = {}
+        policy.on_change(self._policy_changed)
+
+    # Who has which
+
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` on the event loop after each change of the keyring, with the keys that were revoked."""
+        self._listeners.append(listener)
+
+    def of(self, account: str | None = None) -> list[Registered]:
+        """The keys of an account; None: of all."""
+        return [key for key in self._ring.values() if account in (None, key.account)]
+
+    def scope(self, fingerprint: str) -> Scope | None:
+        """What the holder of this key may do; None when it is not registered, or its account may not log in."""
+        key = self._ring.get(fingerprint)
+        return None if key is None else self._policy.scope(key.account)
+
+    def account(self, fingerprint: str) -> str | None:
+        """Whose key this is."""
+        key = self._ring.get(fingerprint)
+        return None if key is None else key.account
+
+    async def register(
+        self,
+        by: Scope,
+        account: str,
+        text: str,
+        *,
+        nickname: str = "",
+        email: str = "",
+        certificate: str | None = None,
+    ) -> None:
+        """Register a key, and the certificate that it comes in, for an account.
+
+        Raises BadRequest (no usable key), Forbidden (`by` would get more than it has), NotFound, Conflict and
+        TooManyRequests as `key_table.register`.
+        """
+        self._may_register(by, account, certificate)
+        key = await anyio.to_thread.run_sync(_parsed, text, certificate)
+        now, limit = self._clock(), self.limits.keys_per_account
+        await self._change(
+            lambda connection: key_table.register(connection, account, key, nickname, email, now=now, limit=limit)
+        )
+
+    async def revoke(self, account: str, text: str) -> None:
+        """Revoke a key of an account; sessions and tokens that it opened end. Raises BadRequest and NotFound."""
+        key = await anyio.to_thread.run_sync(signing.parse, text)
+        await self._change(lambda connection: key_table.revoke(connection, account, key.fingerprint))
+
+    # Logging in
+
+    async def log_in(
+        self,
+        authenticator: Authenticator,
+        challenge: Challenge | None,
+        answer: Mapping[str, Any],
+        peer: Peer,
+        session: str,
+    ) -> tuple[Scope, str]:
+        """The scope and the fingerprint of the key that answers the challenge. Raises Unauthorized and
+        TooManyRequests.
+
+        `answer` is what `rpc/auth_ssl` takes; `challenge` is None when there was none, or it is over.
+        """
+        proven: list[str] = []
+
+        async def proof() -> Scope:
+            fingerprint = None if challenge is None else await self._prove(challenge.text, answer)
+            scope = None if fingerprint is None else self.scope(fingerprint)
+            if fingerprint is None or scope is None:
+                raise Unauthorized
+            proven.append(fingerprint)
+            return scope
+
+        scope = await authenticator.attempt("key", None, peer, proof, session=session)
+        if self.scope(proven[0]) is None:  # revoked while the log-in was written down
+            raise Unauthorized(REFUSED)
+        return scope, proven[0]
+
+    async def decoy(self, kind: Literal["rsa", "ed25519"]) -> signing.PublicKey:
+        """The public half of a key whose private one nobody has, made when it is first needed."""
+        if kind not in self._decoys:
+            self._decoys[kind] = await self._lane.run(lambda: signing.PrivateKey.generate(kind).public)
+        return self._decoys[kind]
+
+    async def _prove(self, challenge: str, answer: Mapping[str, Any]) -> str | None:
+        signature = _decoded(answer.get("signature" if "signature" in answer else "encrypted_string"))
+        if "signature" not in answer:
+            pems = {key.fingerprint: key.pem for key in self._ring.values()}
+            return await self._lane.run(lambda: _signer(pems, challenge, signature))
+        claimed, algorithm = str(answer.get("key")).lower(), str(answer.get("algorithm"))
+        key = self._ring.get(claimed)
+        decoy = await self.decoy("ed25519" if algorithm == "ed25519" else "rsa")
+        pem = decoy.pem if key is None else key.pem
+        good = await self._lane.run(lambda: signing.verify(pem, algorithm, challenge, signature))
+        return claimed if good and key is not None else None
+
+    # Changes
+
+    def _may_register(self, by: Scope, account: str, certificate: str | None) -> None:
+        """Whoever has the key has all that the account has, so the caller must have that already.
+
+        A certificate makes the listener ask every client for one, which is not for everybody to decide.
+        """
+        if account != by.account and not by.administers:
+            raise Forbidden("only an administrator may register a key for another account")
+        if certificate is not None and not by.administers:
+            raise Forbidden("only an administrator may register a certificate")
+        held = self._policy.scope(account)
+        beyond = None if held is None else by.covers(held.patterns)
+        if beyond is not None:
+            raise Forbidden(f"a key would open what {account} may and you may not: {beyond}")
+
+    async def _change(self, write: Callable[[Connection], None]) -> None:
+        """Commit a change and take the keyring that it leaves, even if whoever asked for it is gone by then."""
+
+        def commit(connection: Connection) -> tuple[Keyring, tuple[()]]:
+            write(connection)
+            return key_table.keyring(connection), ()
+
+        def committed(future: asyncio.Future[Keyring]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self._replace(future.result())
+
+        future = self._writer.submit(commit)
+        future.add_done_callback(committed)
+        await asyncio.shield(future)
+
+    def _replace(self, ring: Keyring) -> None:
+        revoked = tuple(key for fingerprint, key in self._ring.items() if fingerprint not in ring)
+        self._ring = ring
+        for listener in self._listeners:
+            listener(revoked)
+
+    def _policy_changed(self, change: PolicyChange) -> None:
+        """An account that was removed took its keys along; one that comes later with its name must not have them."""
+        if change.scope is None:
+            self._replace(self._store.read_now(key_table.keyring))
+
+
+def described(key: Registered) -> str:
+    """What the originals say about a key (spec sysadm §3.9)."""
+    date = datetime.fromtimestamp(key.registered_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"Nickname: {key.nickname}\nEmail: {key.email}\nDate Registered: {date}"
+
+
+def _parsed(text: str, certificate: str | None) -> signing.PublicKey:
+    """The key, with the certificate that goes with it."""
+    key = signing.parse(text)
+    return replace(key, certificate=None) if certificate is None else signing.certified(key, certificate)
+
+
+def _decoded(text: object) -> bytes:
+    """A signature; b"" for what is none, which proves nothing."""
+    if not isinstance(text, str) or len(text) > MAX_SIGNATURE:
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _signer(pems: Mapping[str, str], challenge: str, signature: bytes) -> str | None:
+    """The fingerprint of the key under whose signature the challenge is."""
+    wanted = challenge.encode("ascii")
+    for fingerprint, pem in pems.items():
+        found = signing.recover(pem, signature)
+        if found is not None and hmac.compare_digest(found, wanted):
+            return fingerprint
+    return None
