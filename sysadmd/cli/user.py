@@ -54,13 +54,14 @@ def add(
     state_dir: Path | None,
 ) -> None:
     """Add an account. Without --role it is a viewer."""
-    from sysadmd.cli.accounts import open_accounts
+    from sysadmd.cli.directory import open_directory
 
-    with open_accounts(_directory(state_dir)) as accounts:
-        if if_none and accounts.rows():
+    with open_directory(state_dir) as server:
+        if if_none and server.call("rpc/accounts/list")["accounts"]:
             return
         password = _new_password(name, password_stdin=password_stdin, generate=generate)
-        accounts.add(name, password, sorted(set(roles)) or ["viewer"])
+        args = {"name": name, "password": password, "roles": sorted(set(roles)) or ["viewer"]}
+        server.call("rpc/accounts/add", args)
     _show_generated(name, password, generate=generate)
 
 
@@ -70,11 +71,11 @@ def add(
 @state_dir_option
 def passwd(*, name: str, password_stdin: bool, generate: bool, state_dir: Path | None) -> None:
     """Set the password of an account; its tokens end."""
-    from sysadmd.cli.accounts import open_accounts
+    from sysadmd.cli.directory import open_directory
 
-    with open_accounts(_directory(state_dir)) as accounts:
+    with open_directory(state_dir) as server:
         password = _new_password(name, password_stdin=password_stdin, generate=generate)
-        accounts.passwd(name, password)
+        server.call("rpc/accounts/passwd", {"name": name, "password": password})
     _show_generated(name, password, generate=generate)
 
 
@@ -83,10 +84,10 @@ def passwd(*, name: str, password_stdin: bool, generate: bool, state_dir: Path |
 @state_dir_option
 def remove(*, name: str, state_dir: Path | None) -> None:
     """Remove an account; its tokens and connections end."""
-    from sysadmd.cli.accounts import open_accounts
+    from sysadmd.cli.directory import open_directory
 
-    with open_accounts(_directory(state_dir)) as accounts:
-        accounts.remove(name)
+    with open_directory(state_dir) as server:
+        server.call("rpc/accounts/remove", {"name": name})
 
 
 @user.command("list")
@@ -94,18 +95,12 @@ def remove(*, name: str, state_dir: Path | None) -> None:
 @state_dir_option
 def list_(*, as_json: bool, state_dir: Path | None) -> None:
     """List the accounts."""
-    from sysadmd.cli.accounts import open_accounts
+    from sysadmd.cli.directory import open_directory
     from sysadmd.cli.render import print_rows
 
-    with open_accounts(_directory(state_dir)) as accounts:
-        rows = accounts.rows()
+    with open_directory(state_dir) as server:
+        rows = server.call("rpc/accounts/list")["accounts"]
     print_rows({"name": "Name", "roles": "Roles"}, rows, as_json=as_json)
-
-
-def _directory(state_dir: Path | None) -> Path:
-    from sysadmd.config import default_state_dir
-
-    return (state_dir or default_state_dir()).absolute()
 
 
 def _new_password(name: str, *, password_stdin: bool, generate: bool) -> str:

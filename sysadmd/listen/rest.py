@@ -38,9 +38,10 @@ from sysadmd.errors import (
     Unauthorized,
 )
 from sysadmd.events.record import Draft
-from sysadmd.events.subscription import Framing, SubscriptionSpec
+from sysadmd.events.subscription import SubscriptionSpec
+from sysadmd.listen.discard import DiscardOutlet
 from sysadmd.listen.origin import FOREIGN_SITES, origin_allowed
-from sysadmd.listen.sse import EventStream, StreamOutlet, unframed
+from sysadmd.listen.sse import EventStream, StreamOutlet
 from sysadmd.listen.upgrade import UpgradeOutlet
 from sysadmd.listen.websocket import SECRET_PARAMETERS
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
@@ -59,31 +60,6 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="sysadmd", charset="UTF-8"'}
 CLIENT_CLOSED = 499
 FORWARDED = frozenset({"forwarded", "x-forwarded-for", "via"})
 """Headers of proxies (RFC 7239, RFC 9110 §7.6.3)."""
-
-
-class DiscardOutlet:
-    """The outlet of a session that lives for one HTTP request: its result is returned, not written."""
-
-    framing: Framing = staticmethod(unframed)
-
-    def writable(self) -> bool:
-        """Events are dropped: nothing subscribes over REST (spec sysadm §2.6)."""
-        return True
-
-    def write(self, data: bytes) -> None:
-        """Drop."""
-
-    def send(self, payload: bytes) -> None:
-        """Drop."""
-
-    def limit_frames(self, size: int) -> None:
-        """Nothing to do: the body's limit is fixed."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Nothing to close."""
-
-    def overflow_close(self, reason: str) -> None:
-        """Nothing to close."""
 
 
 class RestApi:

@@ -16,8 +16,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from sysadmd.errors import Unavailable
-from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
+from sysadmd.listen.discard import unframed
 from sysadmd.rpc.session import Session
 from sysadmd.wire.sse import COMMENT, SSE
 
@@ -27,11 +27,6 @@ KEEPALIVE = 15.0
 """Seconds between two comments on a quiet stream."""
 RETRY = b"retry: 2000\n\n"
 """Milliseconds that a browser waits before it connects again."""
-
-
-def unframed(message: bytes, record: Record) -> bytes:
-    """The dialect's text is the stream's text."""
-    return message
 
 
 class StreamOutlet:

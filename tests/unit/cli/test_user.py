@@ -14,7 +14,7 @@ import pytest
 
 from sysadmd.auth.account_table import password_hash
 from sysadmd.auth.password import Passwords
-from sysadmd.cli import accounts as accounts_module
+from sysadmd.cli import directory as directory_module
 from sysadmd.cli import main
 from sysadmd.store import DATABASE_FILE, Store
 from sysadmd.store.lock import StateLock
@@ -97,7 +97,7 @@ def test_a_name_that_is_taken_is_refused(state: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("name", ["", "a b", "-x" * 40, "ü", "../x"])
 def test_a_bad_name_is_refused(state: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["user", "add", "--generate", "--state-dir", str(state), "--", name]) == 1
-    assert capsys.readouterr().err.startswith("sysadmd: account name")
+    assert capsys.readouterr().err.startswith("sysadmd: args.name: ")
 
 
 def test_an_unknown_role_is_refused_with_the_known_ones(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,7 @@ def test_a_password_is_not_taken_from_thin_air(
 def test_a_directory_in_use_without_a_server_that_answers_is_told(
     state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(accounts_module, "LOCK_WAIT", 0.0)
+    monkeypatch.setattr(directory_module, "LOCK_WAIT", 0.0)
     with StateLock(state):
         assert user(state, "list") == 1
     assert re.search(r"is in use by process \d+, and no server answers at .*sysadmd\.sock", capsys.readouterr().err)
