@@ -7,7 +7,7 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
 
 from sysadmd.limits import Limits
+from sysadmd.listen.headers import security_headers
 from sysadmd.listen.upgrade import LIMIT_FRAMES
 
 DRAIN = 5
@@ -49,14 +52,43 @@ class _Protocol(H11Protocol):
         self._in_time()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an answer like any other; uvicorn's has no other headers than its own."""
+        text = b"the request is no HTTP\n"
+        own = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)), (b"connection", b"close")]
+        answer = h11.Response(status_code=400, headers=[*self.config.encoded_headers, *own])
+        self.transport.write(
+            b"".join(self.conn.send(event) or b"" for event in (answer, h11.Data(data=text), h11.EndOfMessage()))
+        )
+        self.transport.close()
+
     def _in_time(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
 
 
+class _Handshake(ServerProtocol):
+    """A WebSocket's protocol whose refusals have the headers of every other answer."""
+
+    def __init__(self, headers: Mapping[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._headers = headers
+
+    def send_response(self, response: Response) -> None:
+        """Send it, with those that it lacks."""
+        for name, value in self._headers.items():
+            if name not in response.headers:
+                response.headers[name] = value
+        super().send_response(response)
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
     """An upgraded connection, whose endpoint may change the limit of a message (websockets refuses above it)."""
+
+    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.conn = _Handshake(dict(config.headers), max_size=config.ws_max_size, logger=self.logger)
 
     async def run_asgi(self) -> None:
         def limit_frames(size: int) -> None:
@@ -81,6 +113,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like the original, which has no deadline for the TLS handshake."""
         await self.lifespan.startup()
+        self.server_state.default_headers = self.config.encoded_headers  # until the first tick adds the date
         config, loop = self.config, asyncio.get_running_loop()
         protocol = partial(
             _Protocol, config, self.server_state, self.lifespan.state, loop, patience=self._handshake_timeout
@@ -120,6 +153,7 @@ class HttpListener:
             ws_ping_timeout=limits.ping_timeout,
             ws_per_message_deflate=False,
             server_header=False,
+            headers=security_headers(tls=tls is not None),
             proxy_headers=False,
             limit_concurrency=limits.connections,
             timeout_graceful_shutdown=DRAIN,

@@ -8,7 +8,7 @@ comes without either header is from no browser, and is judged by its log-in alon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 CLASSIC_ORIGINS = frozenset({"sysadm-client", "sysadm-server"})
 """What the original programs send as Origin (spec sysadm §1.3)."""
@@ -28,3 +28,8 @@ def origin_allowed(origins: Sequence[str], hosts: Sequence[str], listed: Sequenc
     # The host of an opaque origin, `null`, is empty and equals nobody's.
     host = origins[0].partition("://")[2].lower()
     return bool(host) and [host] == [one.lower() for one in hosts]
+
+
+def from_browser(names: Iterable[str]) -> bool:
+    """Whether a request with these headers, in lower case, is a browser's: only those say which page asked."""
+    return any(name == "origin" or name.startswith("sec-fetch-") for name in names)

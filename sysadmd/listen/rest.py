@@ -40,7 +40,7 @@ from sysadmd.errors import (
 from sysadmd.events.record import Draft
 from sysadmd.events.subscription import SubscriptionSpec
 from sysadmd.listen.discard import DiscardOutlet
-from sysadmd.listen.origin import FOREIGN_SITES, origin_allowed
+from sysadmd.listen.origin import FOREIGN_SITES, from_browser, origin_allowed
 from sysadmd.listen.sse import EventStream, StreamOutlet
 from sysadmd.listen.upgrade import UpgradeOutlet
 from sysadmd.listen.websocket import SECRET_PARAMETERS
@@ -53,10 +53,11 @@ from sysadmd.wire.sysadm import SYSADM
 from sysadmd.wire.text import describe, parse
 from sysadmd.wire.topics import SUBSCRIBABLE, canonical_topic
 
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 VERBS = ["GET", "PUT", "POST"]
 ALLOW = {"Allow": ", ".join([*VERBS, "OPTIONS"])}
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="sysadmd", charset="UTF-8"'}
+BROWSER_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sysadmd"'}
+"""Asked for Basic, a browser would prompt, remember the password, and send it along with whatever any page asks for."""
 CLIENT_CLOSED = 499
 FORWARDED = frozenset({"forwarded", "x-forwarded-for", "via"})
 """Headers of proxies (RFC 7239, RFC 9110 §7.6.3)."""
@@ -84,7 +85,7 @@ class RestApi:
 
     def app(self, *more: BaseRoute) -> Starlette:
         """The ASGI application; `more` are routes that come before its own."""
-        return Starlette(
+        app = Starlette(
             routes=[
                 *more,
                 Route("/healthz", self._healthz),
@@ -101,6 +102,8 @@ class RestApi:
                 Exception: _on_fault,
             },
         )
+        app.router.redirect_slashes = False  # a redirect would lead to whatever host the request named
+        return app
 
     def end_streams(self, reason: str) -> None:
         """End every event stream and every upgraded connection, with a reason (a server that stops)."""
@@ -112,7 +115,7 @@ class RestApi:
 
     async def _call(self, http: HttpRequest) -> Response:
         if http.method == "OPTIONS":
-            return Response(headers={**ALLOW, **HEADERS})
+            return Response(headers=ALLOW)
         if http.method not in VERBS:
             raise MethodNotAllowed(f"{http.method} is not offered; use GET, PUT or POST")
         self._refuse_foreign(http)
@@ -137,21 +140,22 @@ class RestApi:
             session.close()
             raise
         limits = self._engine.limits
-        return EventStream(session, outlet, HEADERS, patience=limits.ping_interval + limits.ping_timeout)
+        return EventStream(session, outlet, patience=limits.ping_interval + limits.ping_timeout)
 
     async def _healthz(self, http: HttpRequest) -> Response:
         state = self._healthy()
         return _json(state, 200 if state["healthy"] else 503)
 
     async def _serve_metrics(self, http: HttpRequest) -> Response:
-        if not _is_loopback(http):
+        self._refuse_foreign(http)
+        if not _is_loopback(http) or from_browser(http.headers.keys()):
             session = self._engine.open(DiscardOutlet(), _peer(http))
             try:
                 await self._identify(http, session)
                 _caller(session)
             finally:
                 session.close()
-        return Response(self._metrics(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=HEADERS)
+        return Response(self._metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _openapi(self, http: HttpRequest) -> Response:
         return _json(openapi.document(list(self._engine.registry.methods.values())))
@@ -301,13 +305,12 @@ def _peer(http: HttpRequest) -> Peer:
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     text = json.dumps(msgspec.to_builtins(value), indent=4, ensure_ascii=False) + "\n"
     # A lone surrogate, from a file name say, becomes `?` instead of an error.
-    return Response(
-        text.encode("utf-8", "replace"), status, media_type="application/json", headers={**HEADERS, **(headers or {})}
-    )
+    return Response(text.encode("utf-8", "replace"), status, media_type="application/json", headers=headers)
 
 
 async def _on_error(http: HttpRequest, error: RpcError) -> Response:
-    headers = {401: CHALLENGE, 405: ALLOW}.get(error.code)
+    challenge = BROWSER_CHALLENGE if from_browser(http.headers.keys()) else CHALLENGE
+    headers = {401: challenge, 405: ALLOW}.get(error.code)
     return _json({"args": {"code": error.code, "message": describe(error)}}, error.code, headers)
 
 

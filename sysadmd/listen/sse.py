@@ -7,7 +7,7 @@ end or change it in the same way; only its outlet is made for something that is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import anyio
 import structlog
@@ -95,10 +95,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, session: Session, outlet: StreamOutlet, headers: Mapping[str, str], *, patience: float = 40.0
-    ) -> None:
-        super().__init__(stream(session, outlet), headers={**headers, "X-Accel-Buffering": "no"})
+    def __init__(self, session: Session, outlet: StreamOutlet, *, patience: float = 40.0) -> None:
+        super().__init__(stream(session, outlet), headers={"X-Accel-Buffering": "no"})
         self._session, self._patience = session, patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

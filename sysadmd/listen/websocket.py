@@ -26,6 +26,7 @@ from websockets.server import ServerProtocol
 from sysadmd.auth.identity import Peer
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
+from sysadmd.listen.headers import security_headers
 from sysadmd.listen.origin import CLASSIC_ORIGINS, origin_allowed
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.session import Session
@@ -149,6 +150,7 @@ class WebSocketListener:
             self._serve,
             compression=None,
             process_request=self._process_request,
+            process_response=_seal,
             server_header="sysadmd",
             open_timeout=limits.handshake_timeout,
             close_timeout=limits.drain,
@@ -224,6 +226,14 @@ class WebSocketListener:
         finally:
             connection.session = None
             session.close()
+
+
+def _seal(connection: ServerConnection, request: Request, response: Response) -> None:
+    """A refusal is an answer that a browser might show: it has the headers of every other one."""
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        tls = connection.transport.get_extra_info("sslcontext") is not None
+        for name, value in security_headers(tls=tls):
+            response.headers[name] = value
 
 
 def _parameters(path: str) -> set[str]:
