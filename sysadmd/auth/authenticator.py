@@ -15,7 +15,7 @@ from sysadmd.auth.identity import Peer
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.tokens import Tokens
 from sysadmd.auth.trail import Trail
-from sysadmd.errors import Unauthorized
+from sysadmd.errors import Unauthorized, Unavailable
 
 Proof = Callable[[], Awaitable[Scope]]
 
@@ -53,7 +53,8 @@ class Authenticator:
         counted: bool = True,
     ) -> Scope:
         """The scope that `proof` gives. `account`: the name that was claimed, if one was; `counted`: whether a failure
-        counts towards a lock-out. Raises Unauthorized with the same text whatever was wrong, and TooManyRequests.
+        counts towards a lock-out. Raises Unauthorized with the same text whatever was wrong,
+        TooManyRequests, and Unavailable (nobody logs in without a record of it).
         """
         try:
             scope = await proof()
@@ -62,5 +63,8 @@ class Authenticator:
             raise Unauthorized(REFUSED) from None
         durable = self._trail.record("login", account=scope.account, peer=peer, session=session, method=method)
         if durable is not None:
-            await asyncio.shield(durable)
+            try:
+                await asyncio.shield(durable)
+            except Exception as error:
+                raise Unavailable("the audit trail could not be written") from error
         return scope

@@ -58,7 +58,6 @@ class Keys:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
-        """Replaced when the configuration is read again."""
         self._store, self._writer, self._policy, self._clock = store, writer, policy, clock
         self._ring: Keyring = store.read_now(key_table.keyring)
         self._listeners: list[Listener] = []
@@ -75,6 +74,10 @@ class Keys:
     def of(self, account: str | None = None) -> list[Registered]:
         """The keys of an account; None: of all."""
         return [key for key in self._ring.values() if account in (None, key.account)]
+
+    def reconfigure(self, limits: Limits) -> None:
+        """Take changed limits; keys that are registered stay."""
+        self.limits, self._lane.queued = limits, limits.password_checks_queued
 
     def scope(self, fingerprint: str) -> Scope | None:
         """What the holder of this key may do; None when it is not registered, or its account may not log in."""
@@ -139,8 +142,8 @@ class Keys:
             return scope
 
         scope = await authenticator.attempt("key", None, peer, proof, session=session)
-        if self.scope(proven[0]) is None:  # revoked while the log-in was written down
-            raise Unauthorized(REFUSED)
+        if self.account(proven[0]) != scope.account or self._policy.scope(scope.account) is None:
+            raise Unauthorized(REFUSED)  # revoked while the log-in was written down
         return scope, proven[0]
 
     async def decoy(self, kind: Literal["rsa", "ed25519"]) -> signing.PublicKey:
@@ -193,7 +196,10 @@ class Keys:
         await asyncio.shield(future)
 
     def _replace(self, ring: Keyring) -> None:
-        revoked = tuple(key for fingerprint, key in self._ring.items() if fingerprint not in ring)
+        # What an account had and another one has now was revoked too: two commits may be read as one.
+        revoked = tuple(
+            key for name, key in self._ring.items() if name not in ring or ring[name].account != key.account
+        )
         self._ring = ring
         for listener in self._listeners:
             listener(revoked)

@@ -33,7 +33,6 @@ OPTIONS: tuple[Callable[[F], F], ...] = (
         "--key",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        envvar="SYSADMD_KEY",
         help="Log in with this private key, whose public half is registered. [env: SYSADMD_KEY]",
     ),
     click.option(
@@ -71,22 +70,28 @@ class ConnectionOptions:
 
         if self.password_stdin and self.user is None:
             raise click.UsageError("--password-stdin needs --user")
+        token, key = self._token_and_key()
         return AsyncClient(
             self.server or default_server(),
-            token=None if self.user else self._token(),
+            token=token,
             username=self.user,
             password=self._password() if self.user else None,
-            key=None if self.user else self.key,
+            key=key,
             certificate=self.cert,
             ca=self.ca,
             insecure=self.insecure,
         )
 
-    def _token(self) -> str | None:
-        """What was said here, before what is in the environment: a key beside it was said here too."""
+    def _token_and_key(self) -> tuple[str | None, Path | None]:
+        """A user goes before both; what was said here goes before the environment. The client tries the token first."""
         import os
 
-        return self.token or (None if self.key else os.environ.get("SYSADMD_TOKEN")) or None
+        if self.user:
+            return None, None
+        if self.token or self.key:
+            return self.token or None, self.key
+        key = os.environ.get("SYSADMD_KEY")
+        return os.environ.get("SYSADMD_TOKEN") or None, Path(key) if key else None
 
     def _password(self) -> str:
         if self.password_stdin:

@@ -44,6 +44,8 @@ from sysadmd.wire.messages import Dialect, Request
 if TYPE_CHECKING:
     from sysadmd.rpc.engine import Engine
 
+NOBODY = Scope("", (), ())
+"""May do nothing and see nothing."""
 Respond = Callable[[bytes], None]
 Voucher = Callable[[], Scope | None]
 """Who the peer is by something other than a log-in, such as its uid; asked again whenever the policy changes."""
@@ -129,14 +131,18 @@ class Session:
         self.scope = scope
         self.subscriptions.rescope(scope)
 
-    def logout(self) -> None:
+    def logout(self, *, pausing: bool = False) -> None:
         """Forget the identity: subscriptions end, and the grace for a new log-in starts. A stranger's does not start
-        anew, however often they try.
+        anew, however often they try. `pausing`: a log-in is under way that has more than one step, and subscriptions
+        stay for it, but see nothing.
         """
         if self.scope is not None:
             self.logged_out_at = self.engine.monotonic()
         self.scope = self.token = self.expires = self.voucher = self.method = None
-        self.subscriptions.close()
+        if pausing:
+            self.subscriptions.rescope(NOBODY)
+        else:
+            self.subscriptions.close()
         self.outlet.limit_frames(self.engine.limits.frame_unauthenticated)
 
     # Frames in

@@ -80,7 +80,7 @@ class App:
         auth.tie(self.engine)
         certificates = ClientCertificates(auth.keys, auth.authenticator)
         self.listeners = Listeners(config, self.engine, auth.policy, certificates, self._rest_api)
-        auth.keys.on_change(lambda revoked: self.listeners.ask_clients())
+        auth.keys.on_change(lambda revoked: self.listeners.keys_changed())
 
     async def run(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; `ready` is called once every listener takes connections."""

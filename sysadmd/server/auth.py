@@ -41,8 +41,9 @@ class Auth:
 
     def reconfigure(self, limits: Limits) -> None:
         """Take changed limits."""
-        self.tokens.limits = self.keys.limits = limits
+        self.tokens.limits = limits
         self.accounts.reconfigure(limits)
+        self.keys.reconfigure(limits)
 
     def _ending_in(self, engine: Engine) -> Callable[[tuple[Registered, ...]], None]:
         def revoked(keys: tuple[Registered, ...]) -> None:

@@ -61,13 +61,17 @@ class ClientCertificates:
             log.info("client certificate of no account", key=key, peer=session.peer.address)
             return
 
+        account = self._keys.account(key)
+
+        def voucher() -> Scope | None:
+            return self._keys.scope(key) if self._keys.account(key) == account else None
+
         async def proof() -> Scope:
-            scope = self._keys.scope(key)
+            scope = voucher()
             if scope is None:
                 raise Unauthorized
             return scope
 
-        account = self._keys.account(key)
         try:
             await self._authenticator.attempt(
                 "certificate", account, session.peer, proof, session=session.id, counted=False
@@ -76,4 +80,4 @@ class ClientCertificates:
         except RpcError:
             return
         expires = session.engine.monotonic() + min(left, session.engine.limits.token_absolute)
-        session.login(scope, None, expires, lambda: self._keys.scope(key), method="certificate")
+        session.login(scope, None, expires, voucher, method="certificate")

@@ -96,9 +96,16 @@ class Listeners:
         self.ask_clients()
 
     def ask_clients(self) -> None:
-        """The keyring or the configuration changed: ask new connections for the certificates that count now."""
+        """Ask new connections for the certificates that count now. Raises StateError (`client_ca`)."""
         if self._tls is not None:
             self._certificates.prepare(self._tls, self.config.listen)
+
+    def keys_changed(self) -> None:
+        """The keyring changed. A file of authorities that is gone by now keeps no key from being revoked."""
+        try:
+            self.ask_clients()
+        except SysadmdError as error:
+            log.warning("client certificates", reason=str(error))
 
     def _http_listener(self) -> HttpListener:
         from starlette.routing import WebSocketRoute

@@ -20,7 +20,7 @@ async def auth_ssl(call: Call, services: Services) -> list[Any] | dict[str, str]
     challenge, session.challenge = session.challenge, None  # one answer, whatever comes of it
     revoke_attached(call, services)
     if not any(name in args for name in PROOFS):
-        session.logout()
+        session.logout(pausing=True)  # the subscriptions of the one who answers stay
         return await _challenge(call, services, bilingual="md5_key" in args)
     if challenge is not None and session.engine.monotonic() >= challenge.expires:
         challenge = None
