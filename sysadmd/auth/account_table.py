@@ -12,52 +12,82 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from sysadmd.auth import role_table
+from sysadmd.auth.granting import Grantor
 from sysadmd.auth.password import check_name
-from sysadmd.errors import BadRequest, Conflict, NotFound
-from sysadmd.store.tables import account, account_role, role, token
+from sysadmd.errors import Conflict, NotFound
+from sysadmd.store.tables import account, account_role, token
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRows:
-    """Who may do what, as stored: the patterns of each role, and the roles of each account that is not disabled."""
+    """Who may do what: all that each role grants, and the roles of each account that is not disabled."""
 
     roles: Mapping[str, tuple[str, ...]]
     accounts: Mapping[str, tuple[str, ...]]
 
 
-def add_account(connection: Connection, name: str, password_hash: str | None, roles: Iterable[str], now: float) -> None:
+def add_account(
+    connection: Connection,
+    name: str,
+    password_hash: str | None,
+    roles: Iterable[str],
+    now: float,
+    *,
+    by: Grantor | None = None,
+) -> None:
     """Add an account; without a hash it can log in by other means only.
 
-    Raises BadRequest (name, unknown role) and Conflict (the name is taken).
+    Raises BadRequest (name, unknown role), Conflict (the name is taken) and Forbidden (`by` does not hold what the
+    roles grant; None holds everything).
     """
     check_name(name)
-    wanted = sorted(set(roles))
-    known = set(connection.scalars(select(role.c.name)))
-    unknown = [one for one in wanted if one not in known]
-    if unknown:
-        raise BadRequest(f"unknown role {unknown[0]!r}; there are {', '.join(sorted(known))}", rule="enum")
+    wanted = _check_roles(connection, roles, by)
     if connection.scalar(select(account.c.name).where(account.c.name == name)) is not None:
         raise Conflict(f"there is an account {name!r} already")
     row = {"name": name, "password_hash": password_hash, "disabled": False, "created_at": now, "changed_at": now}
     connection.execute(insert(account).values(row))
-    if wanted:
-        connection.execute(insert(account_role), [{"account": name, "role": one} for one in wanted])
+    _give(connection, name, wanted)
 
 
-def remove_account(connection: Connection, name: str) -> None:
-    """Remove an account, its roles and its tokens. Raises NotFound."""
+def remove_account(connection: Connection, name: str, by: Grantor | None = None) -> None:
+    """Remove an account, its roles and its tokens. Raises NotFound, and Forbidden when it may do more than `by`."""
+    _check_held(connection, name, by)
     for table in (token, account_role):
         connection.execute(delete(table).where(table.c.account == name))
     if connection.execute(delete(account).where(account.c.name == name)).rowcount == 0:
         raise _missing(name)
 
 
-def set_password(connection: Connection, name: str, password_hash: str, now: float) -> None:
-    """Set an account's password and end its tokens. Raises NotFound."""
+def set_password(connection: Connection, name: str, password_hash: str, now: float, by: Grantor | None = None) -> None:
+    """Set an account's password and end its tokens. Raises NotFound, and Forbidden as `remove_account`."""
+    _check_held(connection, name, by)
     change = update(account).where(account.c.name == name).values(password_hash=password_hash, changed_at=now)
     if connection.execute(change).rowcount == 0:
         raise _missing(name)
     connection.execute(delete(token).where(token.c.account == name))
+
+
+def set_roles(connection: Connection, name: str, roles: Iterable[str], by: Grantor | None = None) -> None:
+    """Give an account these roles instead of those it has.
+
+    Raises NotFound, BadRequest (unknown role) and Forbidden (`by` does not hold what it had, or would get).
+    """
+    if connection.scalar(select(account.c.name).where(account.c.name == name)) is None:
+        raise _missing(name)
+    _check_held(connection, name, by)
+    wanted = _check_roles(connection, roles, by)
+    connection.execute(delete(account_role).where(account_role.c.account == name))
+    _give(connection, name, wanted)
+
+
+def set_disabled(connection: Connection, name: str, disabled: bool, by: Grantor | None = None) -> None:  # noqa: FBT001
+    """Whether an account may not log in; its tokens end when it may not. Raises as `remove_account`."""
+    _check_held(connection, name, by)
+    if connection.execute(update(account).where(account.c.name == name).values(disabled=disabled)).rowcount == 0:
+        raise _missing(name)
+    if disabled:
+        connection.execute(delete(token).where(token.c.account == name))
 
 
 def replace_hash(connection: Connection, name: str, old: str, new: str) -> None:
@@ -84,10 +114,34 @@ def list_accounts(connection: Connection) -> list[dict[str, Any]]:
 
 def policy_rows(connection: Connection) -> PolicyRows:
     """The whole policy; it is small, and read again after each change."""
-    patterns = {row.name: tuple(row.patterns) for row in connection.execute(select(role.c.name, role.c.patterns))}
+    known = role_table.roles(connection)
+    patterns = {name: role_table.granted(known, (name,)) for name in known}
     roles = _roles(connection)
     names = connection.scalars(select(account.c.name).where(account.c.disabled.is_(False)))
     return PolicyRows(patterns, {name: roles.get(name, ()) for name in names})
+
+
+def _check_roles(connection: Connection, names: Iterable[str], by: Grantor | None) -> list[str]:
+    """The names of roles that `by` may give, sorted."""
+    wanted, known = sorted(set(names)), role_table.roles(connection)
+    role_table.check_known(known, wanted)
+    if by is not None:
+        for name in wanted:
+            by.check(role_table.granted(known, (name,)), f"the role {name!r}")
+    return wanted
+
+
+def _check_held(connection: Connection, name: str, by: Grantor | None) -> None:
+    """Refuse to touch an account that may do more than `by`, whether or not it is disabled."""
+    if by is not None:
+        held = connection.scalars(select(account_role.c.role).where(account_role.c.account == name))
+        by.check(role_table.granted(role_table.roles(connection), held), f"the account {name!r}")
+
+
+def _give(connection: Connection, name: str, roles: Iterable[str]) -> None:
+    rows = [{"account": name, "role": one} for one in roles]
+    if rows:
+        connection.execute(insert(account_role), rows)
 
 
 def _roles(connection: Connection) -> dict[str, tuple[str, ...]]:

@@ -16,7 +16,8 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from sysadmd.auth import account_table
+from sysadmd.auth import account_table, role_table
+from sysadmd.auth.granting import Grantor
 from sysadmd.auth.lane import Lane
 from sysadmd.auth.password import Passwords, check_name, check_password
 from sysadmd.auth.policy import Policy
@@ -65,20 +66,48 @@ class Accounts:
             await self._rehash(name, stored, password)
         return before
 
-    async def add(self, name: str, password: str, roles: Iterable[str] = ()) -> None:
-        """Add an account. Raises BadRequest (name, password, unknown role) and Conflict (the name is taken)."""
+    async def add(self, name: str, password: str, roles: Iterable[str] = (), *, by: Grantor | None = None) -> None:
+        """Add an account.
+
+        Raises BadRequest (name, password, unknown role), Conflict (the name is taken) and Forbidden (`by`, who asks,
+        does not hold what the roles grant). For this and all changes below, None is the machine itself.
+        """
         check_name(name)
         hashed, wanted, now = await self._hash(password), tuple(roles), self._clock()
-        await self._change(name, lambda c: account_table.add_account(c, name, hashed, wanted, now), revoked=False)
+        await self._change(name, lambda c: account_table.add_account(c, name, hashed, wanted, now, by=by))
 
-    async def remove(self, name: str) -> None:
-        """Remove an account and end its tokens. Raises NotFound."""
-        await self._change(name, lambda c: account_table.remove_account(c, name), revoked=True)
+    async def remove(self, name: str, *, by: Grantor | None = None) -> None:
+        """Remove an account and end its tokens. Raises NotFound, and Forbidden when it may do more than `by`."""
+        await self._change(name, lambda c: account_table.remove_account(c, name, by), revoked=True)
 
-    async def passwd(self, name: str, password: str) -> None:
-        """Set an account's password and end its tokens. Raises BadRequest (password) and NotFound."""
+    async def passwd(self, name: str, password: str, *, by: Grantor | None = None) -> None:
+        """Set an account's password and end its tokens. Raises BadRequest (password), NotFound and Forbidden."""
         hashed, now = await self._hash(password), self._clock()
-        await self._change(name, lambda c: account_table.set_password(c, name, hashed, now), revoked=True)
+        await self._change(name, lambda c: account_table.set_password(c, name, hashed, now, by), revoked=True)
+
+    async def set_roles(self, name: str, roles: Iterable[str], *, by: Grantor | None = None) -> None:
+        """Give an account these roles instead of its own. Raises NotFound, BadRequest (unknown role) and Forbidden."""
+        wanted = tuple(roles)
+        await self._change(name, lambda c: account_table.set_roles(c, name, wanted, by))
+
+    async def set_disabled(self, name: str, *, disabled: bool, by: Grantor | None = None) -> None:
+        """Whether an account may not log in; it ends at once when it may not. Raises NotFound and Forbidden."""
+        await self._change(name, lambda c: account_table.set_disabled(c, name, disabled, by), revoked=disabled)
+
+    async def set_role(
+        self, name: str, patterns: Iterable[str], includes: Iterable[str], *, by: Grantor | None = None
+    ) -> None:
+        """Make a role or replace what it grants. Raises as `role_table.set_role`."""
+        own, others = tuple(patterns), tuple(includes)
+        await self._change(None, lambda c: role_table.set_role(c, name, own, others, by))
+
+    async def remove_role(self, name: str, *, by: Grantor | None = None) -> None:
+        """Remove a role that nothing uses. Raises as `role_table.remove_role`."""
+        await self._change(None, lambda c: role_table.remove_role(c, name, by))
+
+    async def roles(self) -> list[dict[str, Any]]:
+        """Every role, as `role_table.list_roles` gives it."""
+        return await self._store.read(role_table.list_roles)
 
     async def list(self) -> list[dict[str, Any]]:
         """Every account, as `account_table.list_accounts` gives it."""
@@ -105,8 +134,11 @@ class Accounts:
         except (SysadmdError, SQLAlchemyError) as error:
             log.warning("password hash stays at its old cost", account=name, error=str(error))
 
-    async def _change(self, name: str, write: Callable[[Connection], None], *, revoked: bool) -> None:
-        """Commit a change and take the policy that it leaves, even if whoever asked for it is gone by then."""
+    async def _change(self, name: str | None, write: Callable[[Connection], None], *, revoked: bool = False) -> None:
+        """Commit a change and take the policy that it leaves, even if whoever asked for it is gone by then.
+
+        `name`: the only account that it changes; None where a role changes, and so may any account.
+        """
 
         def commit(connection: Connection) -> tuple[account_table.PolicyRows, tuple[()]]:
             write(connection)

@@ -85,6 +85,13 @@ def compiled(patterns: Iterable[str]) -> Grants:
     return Grants(frozenset(access), *(_anchored(expressions[kind]) for kind in ("call", "event", "job")))
 
 
+def rights(pattern: str) -> tuple[str, ...]:
+    """`job:x:*` as one pattern for each right, which may be held one by one; any other pattern as it is."""
+    kind, _, rest = pattern.partition(":")
+    name, _, right = rest.rpartition(":")
+    return tuple(f"job:{name}:{one}" for one in RIGHTS) if kind == "job" and right == "*" else (pattern,)
+
+
 def includes(held: str, wanted: str, access: Mapping[str, str] | None = None) -> bool:
     """Whether `held` grants everything that `wanted` does, whatever methods, topics and jobs there will be.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Final, TypeVar
 
-from sysadmd.auth.pattern import Grants, compiled, includes
+from sysadmd.auth.pattern import Grants, compiled, includes, rights
 
 K = TypeVar("K", bound=Hashable)
 
@@ -109,7 +109,7 @@ class Scope:
         It errs on the strict side: one pattern has to be included in one that is held (pattern.includes). `access` maps
         the keys of methods to their access classes, so that a class covers the methods that are in it.
         """
-        for wanted in sorted(patterns):
+        for wanted in sorted(one for pattern in patterns for one in rights(pattern)):
             held = any(includes(one, wanted, access) for one in self.patterns)
             if not held or not (self.bound is None or any(includes(one, wanted, access) for one in self.bound)):
                 return wanted

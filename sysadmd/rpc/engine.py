@@ -122,7 +122,9 @@ class Engine:
             if scope is None or (change.revoked and voucher is None):
                 self._revoke(session)
             else:
-                session.rescope(scope)
+                # What a token was confined to, it stays confined to, whatever its account may do now.
+                confined = old.bound is not None and scope.bound is None
+                session.rescope(scope.bounded(old.bound or ()) if confined else scope)
 
     def end_token(self, token: str, besides: Session) -> None:
         """A token was given back on one connection: the others that use it end."""

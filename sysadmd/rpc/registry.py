@@ -55,6 +55,8 @@ class Registry:
             by_key[key] = handler
         _same_keys(set(methods), set(by_key))
         self.methods = dict(sorted(methods.items()))
+        self.access = {key: declared.access for key, declared in self.methods.items()}
+        """Of which access class each method is."""
         self._entries: dict[tuple[str, str], dict[str | None, Entry]] = {}
         for key, declared in self.methods.items():
             handler = by_key[key]
