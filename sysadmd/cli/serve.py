@@ -20,6 +20,12 @@ from sysadmd.cli.values import host_port
 @click.option("--rest", type=host_port, metavar="H:P", help="Address of the HTTP listener. [default: *:12151]")
 @click.option("--no-tls", is_flag=True, help="No TLS; only on loopback addresses.")
 @click.option("--no-executor", is_flag=True, help="Start no executor; wait for the one that its own service starts.")
+@click.option(
+    "--executor-socket",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Socket of an executor that runs as root for this server.",
+)
 def serve(
     *,
     config: Path | None,
@@ -28,6 +34,7 @@ def serve(
     rest: tuple[str, int] | None,
     no_tls: bool,
     no_executor: bool,
+    executor_socket: Path | None,
 ) -> int:
     """Run the server.
 
@@ -42,6 +49,8 @@ def serve(
     overrides = overrides_of(state_dir, listen, rest, no_tls)
     if no_executor:
         overrides["dispatcher.launch_executor"] = False
+    if executor_socket is not None:
+        overrides["dispatcher.executor_socket"] = str(executor_socket)
     return run(load(config, overrides), lambda: load(config, overrides))
 
 

@@ -46,6 +46,7 @@ RELOADABLE = frozenset(
 """Keys that SIGHUP applies, `*` for a whole table; every other change waits for a restart."""
 FIXED = frozenset(
     {
+        "dispatcher.executor_socket",
         "dispatcher.launch_executor",
         "limits.connections",
         "limits.handshake_timeout",
@@ -93,10 +94,12 @@ class Socket:
 class DispatcherConfig:
     """What every command gets. `timeout`: seconds, None for none. `rlimits`: names of setrlimit(2) without RLIMIT_.
 
-    `launch_executor`: start one where none answers.
+    `executor_socket`: of an executor that runs as root, while the server does not; None for one of our own user, with
+    its socket in the state directory. `launch_executor`: start such a one where none answers.
     """
 
     launch_executor: bool = True
+    executor_socket: Path | None = None
     environment: tuple[str, ...] = ENVIRONMENT
     variables: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
@@ -188,6 +191,11 @@ def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if not base.is_absolute():  # the specification has a relative one ignored
         base = Path(environ.get("HOME") or Path.home(), ".local", "state")
     return base / "sysadmd"
+
+
+def root_executor_dir() -> Path:
+    """The directory of an executor that runs as root for a server that does not."""
+    return root_state_dir().with_name("sysadmd-executor")
 
 
 def root_state_dir() -> Path:

@@ -22,6 +22,8 @@ class Launcher:
     def __init__(self, config: Config, environ: Mapping[str, str] = os.environ) -> None:
         options = config.dispatcher
         allowed = {name: environ[name] for name in options.environment if name in environ}
+        if options.executor_socket is not None:  # root runs it, whoever the server is
+            allowed |= {name: value for name, value in _account("root").items() if name in options.environment}
         self._environment = {"PATH": DEFAULT_PATH, **allowed, **options.variables}
         self._timeout = options.timeout
         self._grace = config.limits.kill_grace

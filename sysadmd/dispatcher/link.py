@@ -94,10 +94,12 @@ class Link(Protocol):
 
 
 class ExecutorLink:
-    """Connects, and connects again. `launch` starts an executor where none answers (None: somebody else does)."""
+    """Connects to the socket at `path`, and connects again. `launch` starts an executor where none answers (None:
+    somebody else does).
+    """
 
-    def __init__(self, state_dir: Path, *, server: str = "", launch: Callable[[], None] | None = None) -> None:
-        self._path = protocol.socket_path(state_dir)
+    def __init__(self, path: Path, *, server: str = "", launch: Callable[[], None] | None = None) -> None:
+        self._path = path
         self._server = server
         self._launch = launch
         self._channel: Channel | None = None

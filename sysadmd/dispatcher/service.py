@@ -21,7 +21,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
@@ -42,6 +41,7 @@ from sysadmd.errors import BadRequest, Forbidden, NotFound, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.events.record import Draft
 from sysadmd.executor.launch import spawn_detached
+from sysadmd.executor.protocol import socket_path
 from sysadmd.jobs import table
 from sysadmd.jobs.ids import JobIds, job_ids
 from sysadmd.jobs.model import Attempt, Job
@@ -84,7 +84,7 @@ class Dispatcher:
         self._store, self._events, self._config, self._clock = store, events, config, clock
         self._ids = ids or job_ids()
         self._files = OutputFiles(config.state_dir / OUTPUT_DIRECTORY, use)
-        self._link = link or _executor_link(config.state_dir, config.node, launch=launch_executor)
+        self._link = link or _executor_link(config, launch=launch_executor)
         self._scheduler = Scheduler(
             events,
             self._link,
@@ -323,11 +323,16 @@ def _tell_failure(stored: asyncio.Future[None]) -> None:
         log.error("changed lanes could not be stored, new ones take no process until the next reload: %s", error)
 
 
-def _executor_link(state_dir: Path, node: str, *, launch: bool) -> ExecutorLink:
+def _executor_link(config: Config, *, launch: bool) -> ExecutorLink:
+    server = f"{config.node} {os.getpid()}"
+    socket = config.dispatcher.executor_socket
+    if socket is not None:
+        return ExecutorLink(socket, server=server)  # it is root's, so it is not for us to start
+    state_dir = config.state_dir
     # A log of its own: on the server's standard error it would keep pipes open after the server's end.
     log = state_dir / "executor.log"
     start = (lambda: spawn_detached(state_dir, log_file=log)) if launch else None
-    return ExecutorLink(state_dir, server=f"{node} {os.getpid()}", launch=start)
+    return ExecutorLink(socket_path(state_dir), server=server, launch=start)
 
 
 def _readable(jobs: Iterable[Job], scope: JobScope | None) -> Iterable[Job]:

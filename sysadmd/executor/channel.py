@@ -253,15 +253,18 @@ def connect(path: Path) -> socket.socket:
     return sock
 
 
-def listen(path: Path) -> socket.socket:
-    """A non-blocking listening socket at `path`, mode 0600. The caller holds the state directory's lock: what is there
-    is a dead executor's and is replaced. Raises ExecutorError."""
+def listen(path: Path, owner: int | None = None) -> socket.socket:
+    """A non-blocking listening socket at `path`, mode 0600, which is given to the uid `owner`. The caller holds the
+    lock of the directory: what is there is a dead executor's and is replaced. Raises ExecutorError.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
         path.unlink(missing_ok=True)
         with _address(path) as address:
             sock.bind(address)
+            if owner is not None and owner != os.geteuid():
+                os.chown(address, owner, -1, follow_symlinks=False)
         sock.listen(16)
     except OSError as error:
         sock.close()

@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import os
 import secrets
 import signal
 import socket
-import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sysadmd.errors import ExecutorError, StateError, SysadmdError
 from sysadmd.executor import process
 from sysadmd.executor.channel import listen
+from sysadmd.executor.home import Home, prepare_home
 from sysadmd.executor.log import Log
 from sysadmd.executor.orphans import end_orphans
-from sysadmd.executor.protocol import socket_path
 from sysadmd.executor.records import Records
 from sysadmd.executor.service import Service
 
 
-def main(state_dir: Path, *, log_file: Path | None = None, detach: bool = False) -> int:
-    """Run the executor of `state_dir` until it is drained; return the exit status of the process.
+def main(directory: Path, *, server_user: str | None = None, log_file: Path | None = None, detach: bool = False) -> int:
+    """Run the executor of `directory` until it is drained; return the exit status of the process.
 
+    `directory` is the state directory of a server of our own user, or, with `server_user`, one of root's (home.py).
     Logs to `log_file`, or stderr. With `detach` it returns 0 as soon as connections are accepted, and the executor goes
     on in a process and session of its own. Raises StateError when another one has the directory, ExecutorError when the
     socket or the journal cannot be made.
     """
     try:
         _fill_standard_descriptors()
-        state_dir = _prepare(state_dir)
+        home = prepare_home(directory, server_user)
         log = Log(log_file.absolute() if log_file else None)
-        lock = _lock(state_dir)
+        lock = _lock(home)
         instance, boot_id = secrets.token_hex(16), process.boot_id()
-        records = _take_over(state_dir, instance, boot_id, log)
-        listener = listen(socket_path(state_dir))
+        records = _take_over(home.journal, instance, boot_id, log)
+        listener = listen(home.socket, home.owner)
     except OSError as error:
-        raise ExecutorError(f"cannot start the executor in {state_dir}: {error}") from None
+        raise ExecutorError(f"cannot start the executor in {directory}: {error}") from None
     if detach and os.fork():
         return 0
     _settle(detach=detach)
-    log(f"ready: instance={instance} boot_id={boot_id} socket={socket_path(state_dir)}")
+    service = functools.partial(
+        Service, listener, records, peers=home.peers, instance=instance, boot_id=boot_id, log=log
+    )
+    log(f"ready: instance={instance} boot_id={boot_id} socket={home.socket}")
     try:
-        asyncio.run(_serve(listener, records, instance, boot_id, log))
+        asyncio.run(_serve(service, log))
     finally:
-        socket_path(state_dir).unlink(missing_ok=True)
+        home.socket.unlink(missing_ok=True)
         listener.close()
         records.close()
         log("ended")
@@ -55,8 +60,8 @@ def main(state_dir: Path, *, log_file: Path | None = None, detach: bool = False)
     return 0
 
 
-async def _serve(listener: socket.socket, records: Records, instance: str, boot_id: str, log: Log) -> None:
-    service = Service(listener, records, instance=instance, boot_id=boot_id, log=log)
+async def _serve(make: Callable[[], Service], log: Log) -> None:
+    service = make()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, service.attempts.reap)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,37 +78,20 @@ def _fill_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def _prepare(state_dir: Path) -> Path:
-    """The absolute state directory, with the executor's own in it. Raises StateError when others may write in either:
-    what is root's would follow their links.
-    """
-    state_dir = state_dir.absolute()
-    for directory in (state_dir, state_dir / "executor"):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.stat()
-        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            mode = stat.S_IMODE(found.st_mode)
-            raise StateError(
-                f"{directory} belongs to uid {found.st_uid} and has mode {mode:04o}; it must belong to uid"
-                f" {os.geteuid()}, and others must not write there"
-            )
-    return state_dir
-
-
-def _lock(state_dir: Path) -> int:
+def _lock(home: Home) -> int:
     """Be the one executor of the directory, for as long as the descriptor lives. Raises StateError."""
-    descriptor = os.open(state_dir / "executor" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StateError(f"another executor runs in {state_dir}") from None
+        raise StateError(f"another executor runs in {home.directory}") from None
     return descriptor
 
 
-def _take_over(state_dir: Path, instance: str, boot_id: str, log: Log) -> Records:
+def _take_over(journal: Path, instance: str, boot_id: str, log: Log) -> Records:
     """The records of the executor before this one, with its orphans ended."""
-    records = Records(state_dir / "executor" / "journal", log, time.monotonic)
+    records = Records(journal, log, time.monotonic)
     before = records.load()
     same_boot = before is not None and before.boot_id == boot_id != "unknown"
     lost = end_orphans(list(records.live.values()), same_boot=same_boot, now=time.time(), log=log)

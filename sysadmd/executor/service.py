@@ -33,6 +33,7 @@ from sysadmd.executor.frames import (
     Start,
     ToExecutor,
 )
+from sysadmd.executor.peer import peer_uid
 from sysadmd.executor.records import RETRY_SECONDS, Records
 
 ATTEMPTS_LIMIT = 4096
@@ -51,9 +52,17 @@ class Service:
     """One executor, from its first connection to its end. Construct it on the running loop."""
 
     def __init__(
-        self, listener: socket.socket, records: Records, *, instance: str, boot_id: str, log: Callable[[str], None]
+        self,
+        listener: socket.socket,
+        records: Records,
+        *,
+        peers: frozenset[int],
+        instance: str,
+        boot_id: str,
+        log: Callable[[str], None],
     ) -> None:
-        self._listener, self._records, self._log = listener, records, log
+        """`peers` are the uids whose connections are taken."""
+        self._listener, self._records, self._peers, self._log = listener, records, peers, log
         self._hello = ExecutorHello(PROTOCOL, instance, boot_id, os.getpid())
         self._loop = asyncio.get_running_loop()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -99,10 +108,21 @@ class Service:
             self._loop.remove_reader(self._listener)
             self._loop.call_later(ACCEPT_PAUSE, self._loop.add_reader, self._listener, self._accept)
             return
-        if len(self._strangers) >= STRANGERS_LIMIT:
+        if len(self._strangers) >= STRANGERS_LIMIT or not self._known(sock):
             sock.close()
             return
         self._strangers.add(Peer(sock, self))
+
+    def _known(self, sock: socket.socket) -> bool:
+        """Whether the kernel says that one of our peers has connected."""
+        try:
+            uid = peer_uid(sock)
+        except OSError as error:
+            self._log(f"refused a connection, since its user cannot be known: {error.strerror or error}")
+            return False
+        if uid not in self._peers:
+            self._log(f"refused a connection of uid {uid}")
+        return uid in self._peers
 
     def handle(self, peer: Peer, frame: ToExecutor | FromExecutor, descriptor: int | None) -> None:
         """One frame of a connection; a descriptor belongs to this call."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
-from sysadmd.auth.peer import peer_uid, scope_of_uid
+from sysadmd.auth.peer import scope_of_uid
 from sysadmd.auth.policy import Policy
 from sysadmd.config import Config
 from sysadmd.errors import StateError, SysadmdError
+from sysadmd.executor.peer import peer_uid
 from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
 from sysadmd.keys.tls import reload_certificate, server_context
 from sysadmd.listen.websocket import Connection, WebSocketListener

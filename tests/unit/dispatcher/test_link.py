@@ -73,7 +73,7 @@ class FakeServer:
 @asynccontextmanager
 async def linked(state: Path, **options: Any) -> AsyncIterator[tuple[ExecutorLink, Recorder]]:
     recorder = Recorder()
-    link = ExecutorLink(state, **options)
+    link = ExecutorLink(protocol.socket_path(state), **options)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(link.run, recorder)
         yield link, recorder
@@ -171,7 +171,7 @@ async def test_silence_after_the_connection_ends_it(tmp_path: Path, monkeypatch:
 
 
 async def test_nothing_is_sent_and_no_descriptor_leaks_while_the_link_is_down(tmp_path: Path) -> None:
-    link = ExecutorLink(tmp_path)
+    link = ExecutorLink(protocol.socket_path(tmp_path))
     ours, theirs = socket.socketpair()
     assert not link.start(Start(attempt="a", lease="l", argv=["x"]), ours.detach())
     assert theirs.recv(1) == b""
