@@ -36,11 +36,17 @@ class Limits:
     call_deadline: float = 300.0
     """A call without its own `timeout`."""
     login_failures: int = 5
-    """Failed log-ins before a lock-out."""
+    """Failed log-ins as one account from one address prefix before a lock-out of the two together."""
+    login_failures_prefix: int = 50
+    """Failed log-ins of one address prefix, whatever the names, before it is locked out: many people behind one address
+    mistype now and then, but nobody may try a common password on every account."""
     login_window: float = 600.0
-    """Failures older than this are forgotten."""
+    """Failures are forgotten when none was added for as long as this."""
     login_block: float = 3600.0
     """Length of a lock-out."""
+    login_table: int = 16_384
+    """Counts of failed log-ins that are kept, by account and prefix and by prefix: a few MiB. It takes hundreds of
+    prefixes that are locked out themselves to push one out."""
     queue_bytes: int = 4 * MIB
     """Bytes queued for one subscription before its overflow policy acts."""
     queue_events: int = 1024
@@ -69,8 +75,9 @@ class Limits:
     """What a key has for signing its challenge; the originals' time (spec sysadm §3.5)."""
     password_bytes: int = 1 * KIB
     """A password in UTF-8: longer than any passphrase, short enough that hashing it costs nothing extra."""
-    password_checks_queued: int = 16
-    """Log-ins that wait for the one password lane (about 80 ms each); one more is answered 429."""
+    password_checks_queued: int = 128
+    """Log-ins that wait for the one password lane (about 80 ms each), in all and of one address prefix; one more is
+    answered 429. The last one waits about ten seconds: every client that comes back after a restart gets an answer."""
     write_buffer: int = 64 * KIB
     """Bytes handed to a socket before a reader counts as slow; the rest waits in the bounded queue."""
     process_log: int = 1 * MIB

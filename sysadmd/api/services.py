@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sysadmd.auth.audit import Audit
     from sysadmd.auth.authenticator import Authenticator
     from sysadmd.auth.keys import Keys
+    from sysadmd.auth.throttle import Throttle
     from sysadmd.auth.tokens import Tokens
     from sysadmd.config import Config
     from sysadmd.dispatcher import Dispatcher
@@ -30,6 +31,7 @@ class Services:
     tokens: Tokens
     keys: Keys
     authenticator: Authenticator
+    throttle: Throttle
     audit: Audit
     dispatcher: Dispatcher
     system_state: SystemState

@@ -64,6 +64,7 @@ class App:
             tokens=auth.tokens,
             keys=auth.keys,
             authenticator=auth.authenticator,
+            throttle=auth.throttle,
             audit=auth.audit,
             dispatcher=self.dispatcher,
             system_state=self.system_state,
@@ -101,6 +102,7 @@ class App:
             tasks.start_soon(self.system_state.run)
             await tasks.start(self.life_preserver.run)
             tasks.start_soon(self.auth.tokens.run)
+            tasks.start_soon(self.auth.throttle.run)
             await self.listeners.start(tasks)
             ready()
             await stop.wait()

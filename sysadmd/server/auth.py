@@ -10,6 +10,7 @@ from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.key_table import Registered
 from sysadmd.auth.keys import Keys
 from sysadmd.auth.policy import PolicyChange
+from sysadmd.auth.throttle import Throttle
 from sysadmd.auth.tokens import Tokens
 from sysadmd.config import Config
 from sysadmd.events.log import EventLog
@@ -28,7 +29,8 @@ class Auth:
         self.tokens = Tokens(store, events, self.policy, limits=limits)
         self.keys = Keys(store, events, self.policy, limits=limits)
         self.audit = Audit(store, events, node=config.node, key_dir=config.state_dir)
-        self.authenticator = Authenticator(self.accounts, self.tokens, trail=self.audit)
+        self.throttle = Throttle(store, events, limits=limits)
+        self.authenticator = Authenticator(self.accounts, self.tokens, self.throttle, trail=self.audit)
 
     def tie(self, engine: Engine) -> None:
         """Sessions of this engine follow every change of accounts, roles and keys at once."""
@@ -41,7 +43,7 @@ class Auth:
 
     def reconfigure(self, limits: Limits) -> None:
         """Take changed limits."""
-        self.tokens.limits = limits
+        self.tokens.limits = self.throttle.limits = limits
         self.accounts.reconfigure(limits)
         self.keys.reconfigure(limits)
 

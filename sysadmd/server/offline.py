@@ -74,6 +74,7 @@ class Offline:
             tokens=auth.tokens,
             keys=auth.keys,
             authenticator=auth.authenticator,
+            throttle=auth.throttle,
             audit=auth.audit,
             dispatcher=cast("Any", _Absent("dispatcher")),
             system_state=cast("Any", _Absent("system state")),

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from sysadmd.auth.accounts import Accounts
 from sysadmd.auth.password import Cost, Passwords
+from sysadmd.auth.throttle import Throttle
 from sysadmd.auth.tokens import Tokens
 from sysadmd.errors import Unavailable
 from sysadmd.limits import Limits
@@ -73,6 +74,7 @@ class Auth:
         self.accounts = Accounts(self.store, self.log, limits=self.limits, passwords=self.passwords, clock=self.clock)
         self.policy = self.accounts.policy
         self.tokens = Tokens(self.store, self.log, self.policy, limits=self.limits, clock=self.clock)
+        self.throttle = Throttle(self.store, self.log, limits=self.limits, clock=self.clock)
 
     def restart(self) -> None:
         self.store.close()

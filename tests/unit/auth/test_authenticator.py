@@ -38,7 +38,7 @@ def trail() -> Trail:
 
 @pytest.fixture
 def door(auth: Auth, trail: Trail) -> Authenticator:
-    return Authenticator(auth.accounts, auth.tokens, trail=trail)
+    return Authenticator(auth.accounts, auth.tokens, auth.throttle, trail=trail)
 
 
 def gives(scope: Scope) -> Callable[[], Awaitable[Scope]]:

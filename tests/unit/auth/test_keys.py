@@ -37,7 +37,7 @@ class Rig:
     def __init__(self, auth: Auth, trail: Any = None) -> None:
         self.auth = auth
         self.keys = Keys(auth.store, auth.log, auth.policy, limits=auth.limits, clock=auth.clock)
-        self.door = Authenticator(auth.accounts, auth.tokens, trail=trail or NoTrail())
+        self.door = Authenticator(auth.accounts, auth.tokens, auth.throttle, trail=trail or NoTrail())
         self.revoked: list[Registered] = []
         self.keys.on_change(self.revoked.extend)
 
@@ -184,7 +184,8 @@ async def test_so_many_proofs_wait_and_no_more(rig: Rig) -> None:
     await rig.register("alice", key)
     await rig.keys.decoy("ed25519")
     rig.keys.reconfigure(Limits(password_checks_queued=1))
-    attempts = [rig.log_in(modern(key, challenge), challenge) for _ in range(10)]
+    answer, peers = modern(key, challenge), [Peer(f"192.0.2.{number}", "tcp") for number in range(10)]
+    attempts = [rig.keys.log_in(rig.door, challenge, answer, peer, "s1") for peer in peers]
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {tuple, TooManyRequests}
 
