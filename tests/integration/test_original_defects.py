@@ -289,6 +289,53 @@ async def test_a_token_outlives_its_log_out(tmp_path: Path) -> None:
         assert is_refused(await attempt(live, "auth_token", {"token": token}))
 
 
+async def test_who_was_disabled_keeps_access_by_a_token_or_a_new_log_in(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.connect() as admin, live.http(None) as http:
+        token, headers = await bearer(live, "oper")
+        await admin.call("rpc", "accounts", {"action": "set_disabled", "name": "oper", "disabled": True})
+        assert await refused(await http.get("/rpc/query", headers=headers)) == 401
+        assert is_refused(await attempt(live, "auth_token", {"token": token}))
+        assert is_refused(await attempt(live, "auth", {"username": "oper", "password": PASSWORD}))
+
+
+# core4: who edits roles grants what they like, and what was inherited stays
+
+
+async def test_who_may_edit_roles_grants_more_than_they_hold(tmp_path: Path) -> None:
+    """Through a role, through an inclusion, to themselves, to others and through a new account."""
+    async with running_app(tmp_path) as live, live.connect() as admin:
+        clerk = {"action": "set", "name": "clerks", "patterns": ["call:@admin"], "includes": ["viewer"]}
+        await admin.call("rpc", "roles", clerk)
+        await admin.call("rpc", "accounts", {"action": "set_roles", "name": "oper", "roles": ["clerks"]})
+        async with live.connect("oper") as peer:
+            own = {"action": "set", "name": "clerks"}
+            assert await code(peer, "rpc", "roles", {**own, "patterns": ["call:*", "job:*:run"]}) == 403
+            assert await code(peer, "rpc", "roles", {**own, "includes": ["admin"]}) == 403
+            for name in ("oper", "view"):
+                args = {"action": "set_roles", "name": name, "roles": ["admin"]}
+                assert await code(peer, "rpc", "accounts", args) == 403
+            add = {"action": "add", "name": "puppet", "password": "long enough", "roles": ["operator"]}
+            assert await code(peer, "rpc", "accounts", add) == 403
+            takeover = {"action": "passwd", "name": "admin", "password": "long enough"}
+            assert await code(peer, "rpc", "accounts", takeover) == 403
+        assert is_refused(await attempt(live, "auth", {"username": "puppet", "password": "long enough"}))
+
+
+async def test_a_right_that_was_inherited_stays_after_its_role_lost_it(tmp_path: Path) -> None:
+    """The original added what was inherited to the account's own list, which the next save kept."""
+    lists = {"action": "list"}
+    async with running_app(tmp_path) as live, live.connect() as admin, live.connect("nobody-much") as peer:
+        await admin.call("rpc", "roles", {"action": "set", "name": "inner", "patterns": ["call:rpc/dispatcher/list"]})
+        await admin.call("rpc", "roles", {"action": "set", "name": "outer", "includes": ["inner"]})
+        await admin.call("rpc", "accounts", {"action": "set_roles", "name": "nobody-much", "roles": ["outer"]})
+        assert await code(peer, "rpc", "dispatcher", lists) == 200
+        await admin.call("rpc", "accounts", {"action": "passwd", "name": "view", "password": "saves another account"})
+        await admin.call("rpc", "roles", {"action": "set", "name": "inner", "patterns": []})
+        assert await code(peer, "rpc", "dispatcher", lists) == 403
+        (account,) = [a for a in await live.app.auth.accounts.list() if a["name"] == "nobody-much"]
+        assert account["roles"] == ["outer"]
+
+
 # core4: secrets in logs and URLs, default credentials, every origin
 
 
