@@ -96,5 +96,10 @@ class Limits:
     """What a graceful stop waits for calls and sockets."""
     connections: int = 4096
     """Open connections of one listener."""
+    pending_connections: int = 256
+    """Connections that are not logged in. From half of it on new ones are dropped at random, all of them at the bound:
+    logging in takes a second, so a fleet that comes back after a restart needs less."""
+    pending_connections_prefix: int = 64
+    """The same for one address prefix: a quarter, so that one that holds all of its own changes nothing for others."""
     tls_buffer: int = 16 * KIB
     """Receive buffer of a TLS connection: one TLS record (asyncio's default is 256 KiB for each connection)."""

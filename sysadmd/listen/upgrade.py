@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 import anyio
 import structlog
+from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sysadmd.auth.identity import Peer
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
+from sysadmd.listen.pending import Leave
 from sysadmd.listen.websocket import CLOSE_TRY_LATER, SECRET_PARAMETERS, WebSocketListener, close_reason
 from sysadmd.rpc.engine import CLOSE_POLICY, Engine
 from sysadmd.rpc.session import Session
@@ -116,12 +119,27 @@ class Upgrade:
         if not self._is_allowed(websocket):
             await websocket.close(CLOSE_POLICY)  # before the handshake: the peer gets 403
             return
+        address = websocket.client.host if websocket.client else "unknown"
+        pending = self._rules.pending
+        leave = None if pending is None else pending.admit(address)
+        if pending is not None and leave is None:
+            await websocket.send_denial_response(
+                PlainTextResponse("too many connections\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            )
+            return
+        try:
+            await self._converse(websocket, address, leave)
+        finally:
+            if leave is not None:
+                leave()
+
+    async def _converse(self, websocket: WebSocket, address: str, leave: Leave | None) -> None:
         await websocket.accept()
         limits = self._engine.limits
         outlet = UpgradeOutlet(limits.write_buffer, websocket.scope["extensions"][LIMIT_FRAMES]["set"])
-        address = websocket.client.host if websocket.client else "unknown"
         classic = self._rules.speaks_classic(websocket.headers.get("origin"))
         session = self._engine.open(outlet, Peer(address, "upgrade"), classic=classic)
+        session.leave = leave
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._send, websocket, session, outlet, tasks.cancel_scope)

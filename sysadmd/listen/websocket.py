@@ -28,6 +28,7 @@ from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
 from sysadmd.listen.headers import security_headers
 from sysadmd.listen.origin import CLASSIC_ORIGINS, origin_allowed
+from sysadmd.listen.pending import Leave, Pending
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.session import Session
 
@@ -59,9 +60,28 @@ def close_reason(text: str) -> str:
 
 
 class Connection(ServerConnection):
-    """A connection that tells its session when the peer reads again, and does not wait for ever for that."""
+    """A connection that tells its session when the peer reads again, and does not wait for ever for that.
+
+    With `pending` it takes a place there, or is dropped.
+    """
 
     session: Session | None = None
+    pending: Pending | None = None
+    leave: Leave | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The peer is connected, with TLS if there is to be any."""
+        super().connection_made(transport)
+        if self.pending is not None:
+            self.leave = self.pending.admit(_address(self))
+            if self.leave is None:
+                self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        if self.leave is not None:
+            self.leave()
 
     async def drain(self) -> None:
         """Wait until the peer has read. The library waits here without a deadline, in its pings and its closing
@@ -124,7 +144,8 @@ class WebSocketOutlet:
 
 class WebSocketListener:
     """Serves sessions on one address. `identify` may give a peer its identity at once: by its uid on the Unix
-    socket, by its certificate with TLS.
+    socket, by its certificate with TLS. `pending` bounds the connections that are not logged in, where strangers come
+    from afar.
     """
 
     def __init__(
@@ -135,8 +156,9 @@ class WebSocketListener:
         origins: Sequence[str] = (),
         classic: str = "auto",
         identify: Callable[[Session, Connection], Awaitable[None]] | None = None,
+        pending: Pending | None = None,
     ) -> None:
-        self._engine, self._kind = engine, kind
+        self._engine, self._kind, self.pending = engine, kind, pending
         self.origins, self.classic, self._identify = tuple(origins), classic, identify
         self._server: Server | None = None
 
@@ -178,7 +200,9 @@ class WebSocketListener:
         limits = self._engine.limits
         protocol.max_message_size = limits.frame_unauthenticated
         beats = {"ping_interval": limits.ping_interval, "ping_timeout": limits.ping_timeout}
-        return Connection(protocol, server, **{**options, **beats, "write_limit": limits.write_buffer})
+        connection = Connection(protocol, server, **{**options, **beats, "write_limit": limits.write_buffer})
+        connection.pending = self.pending
+        return connection
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         if len(connection.server.all_connections) >= self._engine.limits.connections:
@@ -213,7 +237,7 @@ class WebSocketListener:
         connection.request.headers.clear()  # a peer may have sent a MiB, which nobody reads again
         classic = self.speaks_classic(origin)
         session = self._engine.open(outlet, Peer(_address(connection), self._kind), classic=classic)
-        connection.session = session
+        connection.session, session.leave = session, connection.leave
         try:
             if self._identify is not None:
                 await self._identify(session, connection)

@@ -101,6 +101,8 @@ class Session:
         """What the peer has to sign (`rpc/auth_ssl`); it is this connection's alone."""
         self.opened = self.last_message = self.logged_out_at = engine.monotonic()
         self.expires: float | None = None
+        self.leave: Callable[[], None] | None = None
+        """Gives back the place among those that are not logged in; called by the first log-in."""
         self.closed = False
         self.subscriptions = Subscriptions(engine, outlet)
         self._running: dict[int, Running] = {}
@@ -125,6 +127,9 @@ class Session:
         self.scope, self.token, self.expires, self.voucher, self.method = scope, token, expires, voucher, method
         self.subscriptions.rescope(scope)
         self.outlet.limit_frames(self.engine.limits.frame_authenticated)
+        if self.leave is not None:
+            self.leave()
+            self.leave = None
 
     def rescope(self, scope: Scope) -> None:
         """The same identity may now do something else; the next call and the next event know."""

@@ -19,6 +19,7 @@ from sysadmd.errors import StateError, SysadmdError
 from sysadmd.executor.peer import peer_uid
 from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
 from sysadmd.keys.tls import reload_certificate, server_context
+from sysadmd.listen.pending import Pending
 from sysadmd.listen.websocket import Connection, WebSocketListener
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Session
@@ -49,8 +50,14 @@ class Listeners:
         self.config, self._engine, self._policy, self._make_rest = config, engine, policy, make_rest
         self._certificates = certificates
         self._rest: RestApi | None = None
+        self.pending = Pending(lambda: engine.limits)
         self.websocket = WebSocketListener(
-            engine, kind="tcp", origins=config.origins, classic=config.classic, identify=certificates.identify
+            engine,
+            kind="tcp",
+            origins=config.origins,
+            classic=config.classic,
+            identify=certificates.identify,
+            pending=self.pending,
         )
         self.unix = WebSocketListener(engine, kind="unix", identify=self._identify)
         self.http: HttpListener | None = None
