@@ -69,6 +69,8 @@ class Limits:
     """A token's and its connections' life, however busy."""
     tokens_per_account: int = 1024
     """Live tokens of one account; a log-in beyond it ends the one that was idle for longest."""
+    api_tokens_per_account: int = 64
+    """API tokens of one account: one for each program, not one for each run of it."""
     keys_per_account: int = 64
     """Registered public keys of one account: each of them is tried for a log-in that does not say which it is."""
     challenge_life: float = 30.0

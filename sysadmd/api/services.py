@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sysadmd.auth.accounts import Accounts
+    from sysadmd.auth.api_tokens import ApiTokens
     from sysadmd.auth.audit import Audit
     from sysadmd.auth.authenticator import Authenticator
     from sysadmd.auth.keys import Keys
@@ -29,6 +30,7 @@ class Services:
     events: EventLog
     accounts: Accounts
     tokens: Tokens
+    api_tokens: ApiTokens
     keys: Keys
     authenticator: Authenticator
     throttle: Throttle

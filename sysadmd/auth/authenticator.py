@@ -67,8 +67,12 @@ class Authenticator:
         proof = lambda: self._accounts.authenticate(name, password)  # noqa: E731
         return await self.attempt("password", name, peer, proof, session=session)
 
-    async def token(self, token: str, peer: Peer, *, session: str | None = None) -> Scope:
-        """The scope that a token stands for. Raises Unauthorized."""
+    async def token(self, token: str, peer: Peer, *, session: str | None = None, recorded: bool = True) -> Scope:
+        """The scope that a token stands for. Raises Unauthorized.
+
+        A wrong token does not count towards a lock-out: nobody guesses 190 bits. Not `recorded`: a success is not
+        written down, where each request brings its token along and what it changes is written down anyway.
+        """
 
         async def proof() -> Scope:
             scope = self._tokens.resolve(token)
@@ -76,7 +80,7 @@ class Authenticator:
                 raise Unauthorized
             return scope
 
-        return await self.attempt("token", None, peer, proof, session=session, counted=False)
+        return await self.attempt("token", None, peer, proof, session=session, counted=False, recorded=recorded)
 
     async def attempt(
         self,
@@ -87,10 +91,11 @@ class Authenticator:
         *,
         session: str | None = None,
         counted: bool = True,
+        recorded: bool = True,
     ) -> Scope:
         """The scope that `proof` gives. `account`: the name that was claimed, if one was; `counted`: whether a failure
-        counts towards a lock-out. Raises Unauthorized with the same text whatever was wrong,
-        TooManyRequests, and Unavailable (nobody logs in without a record of it).
+        counts towards a lock-out; `recorded`: whether a success is written down. Raises Unauthorized with the same text
+        whatever was wrong, TooManyRequests, and Unavailable (nobody logs in without a record of it).
         """
         watched = counted and not self.exempt(peer.address)
         try:
@@ -99,6 +104,8 @@ class Authenticator:
             blocked = {"blocked": True} if isinstance(error, _Blocked) else {}
             self._trail.record("login_failed", account=account, peer=peer, session=session, method=method, **blocked)
             raise Unauthorized(REFUSED) from None
+        if not recorded:
+            return scope
         durable = self._trail.record("login", account=scope.account, peer=peer, session=session, method=method)
         if durable is not None:
             try:

@@ -1,4 +1,4 @@
-"""Tokens: what a log-in returns, so that the next one needs no password.
+"""Tokens: what a log-in returns, so that the next one needs no password, and what is made on purpose for a program.
 
 A token is 32 characters of `[A-Za-z0-9]` from the system's generator, 190 bits. Neither memory nor database holds it,
 only its SHA-256; that is enough for a random secret, and it makes the comparison exact: a token is looked up by its
@@ -7,54 +7,46 @@ whole digest or not at all (the original searched for a substring, and the empty
 
 Memory answers, the database remembers: a new token and a revoked one are written at once (nobody waits for it), the
 times of use with `run` every half minute. After a crash a token may thus be up to that much older than it was, never
-younger.
+younger. API tokens are made and revoked by `auth.api_tokens`, where the caller does wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
-import string
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from sysadmd.auth.policy import Policy, PolicyChange
 from sysadmd.auth.scope import Scope
+from sysadmd.auth.token_table import (
+    API,
+    LOGIN,
+    LiveToken,
+    delete_tokens,
+    digest_of,
+    insert_login,
+    live_tokens,
+    new_token,
+    set_used,
+)
 from sysadmd.auth.writing import Writer
 from sysadmd.errors import SysadmdError
 from sysadmd.limits import Limits
 from sysadmd.store import Store
-from sysadmd.store.tables import account as account_rows
-from sysadmd.store.tables import public_key as key_rows
-from sysadmd.store.tables import token as token_rows
 
 log = structlog.get_logger(__name__)
 
-ALPHABET = string.ascii_letters + string.digits
-LENGTH = 32
 FLUSH_INTERVAL = 30.0
 """Seconds between two writes of the times of use: a thirtieth of a token's idle life."""
 FLUSH_AT_END = 2.0
 """Seconds that a stop waits for the last of them."""
-
-
-@dataclass(slots=True)
-class _Token:
-    """One live token. Times are Unix seconds; `expires` is absolute."""
-
-    account: str
-    used: float
-    expires: float
-    key: str | None = None
-    """Fingerprint of the public key that proved the log-in; the token ends with it."""
 
 
 class Tokens:
@@ -72,64 +64,111 @@ class Tokens:
         self._writer, self._policy, self._clock = writer, policy, clock
         self.limits = limits or Limits()
         """Replaced when the configuration is read again."""
-        self._live: dict[bytes, _Token] = {}
+        self._live: dict[bytes, LiveToken] = {}
         self._of_account: dict[str, set[bytes]] = {}
         self._touched: set[bytes] = set()
         self._to_delete: set[bytes] = set()
-        for row in store.read_now(lambda connection: connection.execute(select(token_rows)).all()):
-            self._keep(bytes.fromhex(row.hash), _Token(row.account, row.used_at, row.expires_at, row.key))
+        for digest, token in store.read_now(live_tokens).items():
+            self.keep(digest, token)
         policy.on_change(self._policy_changed)
 
     def issue(self, scope: Scope, *, key: str | None = None) -> str:
-        """A new token for the account of `scope`. Above `tokens_per_account` the one idle for longest ends.
+        """A new log-in token for the account of `scope`. Above `tokens_per_account` the one idle for longest ends.
 
         `key`: the fingerprint of the public key that proved the log-in.
         """
-        now = self._clock()
-        token = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
-        digest = _digest(token)
-        fresh = _Token(scope.account, now, now + self.limits.token_absolute, key)
+        now, token = self._clock(), new_token()
+        digest = digest_of(token)
+        assert digest is not None
+        fresh = LiveToken(scope.account, now, now, now + self.limits.token_absolute, key)
         ended = self._make_room(scope.account, now)
-        self._keep(digest, fresh)
+        self.keep(digest, fresh)
 
         def write(connection: Connection) -> None:
-            _insert(connection, digest, fresh, now)
-            _delete(connection, ended)
+            insert_login(connection, digest, fresh)
+            delete_tokens(connection, ended)
 
         self._write(write, ended)
         return token
 
     def resolve(self, token: str) -> Scope | None:
-        """The scope of the account that the token stands for; None: unknown or over. Its idle time restarts."""
+        """What the holder of the token may do; None: unknown or over. Its idle time restarts."""
         digest, found = self._find(token)
         if found is None:
             return None
         found.used = self._clock()
         self._touched.add(digest)
-        return self._policy.scope(found.account)
+        return self._scope(found)
+
+    def voucher(self, token: str) -> Callable[[], Scope | None] | None:
+        """How an open connection learns what the holder of an API token may do after each change of the policy; None
+        for a log-in token, whose holder may do what the account may.
+        """
+        found = self._find(token)[1]
+        if found is None or found.kind == LOGIN:
+            return None
+
+        def vouch() -> Scope | None:
+            live = self._find(token)[1]
+            return None if live is None else self._scope(live)
+
+        return vouch
 
     def touch(self, token: str) -> None:
         """Restart the idle time: the token is in use on an open connection."""
         self.resolve(token)
 
     def remaining(self, token: str) -> float:
-        """Seconds until the token ends however busy it is; 0 when it is over already."""
+        """Seconds until the token ends however busy it is, or infinity; 0 when it is over already."""
         found = self._find(token)[1]
-        return 0.0 if found is None else found.expires - self._clock()
+        if found is None:
+            return 0.0
+        return math.inf if found.expires is None else found.expires - self._clock()
 
     def revoke(self, token: str) -> bool:
-        """End a token; whether it was live."""
+        """Give a log-in token back; whether it was live. An API token is not the connection's that uses it: it stays,
+        and the answer is False.
+        """
         digest, found = self._find(token)
-        if found is None:
+        if found is None or found.kind == API:
             return False
-        self._drop(digest)
-        self._write(lambda connection: _delete(connection, [digest]), [digest])
+        self.end(digest)
         return True
+
+    def end(self, digest: bytes) -> asyncio.Future[None] | None:
+        """End a token of either kind. The future is done when that is written; None: it is tried again later."""
+        self.drop(digest)
+        return self._write(lambda connection: delete_tokens(connection, [digest]), [digest])
+
+    def api_tokens(self, account: str | None = None) -> Iterator[tuple[bytes, LiveToken]]:
+        """The API tokens that hold, of one account or of all (None), with their digests."""
+        now = self._clock()
+        mine = self._live if account is None else self._of_account.get(account, ())
+        for digest in mine:
+            token = self._live[digest]
+            if token.kind == API and not self._is_over(token, now):
+                yield digest, token
 
     def end_key(self, account: str, key: str) -> None:
         """The tokens that this public key opened end. Their rows are gone already, with the row of the key."""
         for digest in [one for one in self._of_account.get(account, ()) if self._live[one].key == key]:
-            self._drop(digest)
+            self.drop(digest)
+
+    def keep(self, digest: bytes, token: LiveToken) -> None:
+        """From now on this one holds."""
+        self._live[digest] = token
+        self._of_account.setdefault(token.account, set()).add(digest)
+
+    def drop(self, digest: bytes) -> None:
+        """From now on this one does not; whoever drops it sees to its row. Nothing when it does not already."""
+        token = self._live.pop(digest, None)
+        if token is None:
+            return
+        self._touched.discard(digest)
+        mine = self._of_account[token.account]
+        mine.discard(digest)
+        if not mine:
+            del self._of_account[token.account]
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Write the times of use and drop what is over, until cancelled."""
@@ -146,7 +185,7 @@ class Tokens:
         """Write the times of use since the last one, and delete what is over; nothing when nothing happened."""
         now = self._clock()
         for digest in [digest for digest, token in self._live.items() if self._is_over(token, now)]:
-            self._drop(digest)
+            self.drop(digest)
             self._to_delete.add(digest)
         used = {digest: self._live[digest].used for digest in self._touched if digest in self._live}
         ended = tuple(self._to_delete)
@@ -156,8 +195,8 @@ class Tokens:
             return
 
         def write(connection: Connection) -> None:
-            _update(connection, used)
-            _delete(connection, ended)
+            set_used(connection, used)
+            delete_tokens(connection, ended)
 
         try:
             await asyncio.shield(self._writer.submit(_transaction(write)))
@@ -166,24 +205,35 @@ class Tokens:
             self._to_delete.update(ended)
             log.warning("times of use of tokens not written", tokens=len(used), error=str(error))
 
-    def _find(self, token: object) -> tuple[bytes, _Token | None]:
-        """The live token, by its whole digest. What cannot be a token is not even hashed."""
-        if not (isinstance(token, str) and len(token) == LENGTH and token.isascii() and token.isalnum()):
+    def _scope(self, token: LiveToken) -> Scope | None:
+        """What the account may do, as far as the token may."""
+        held = self._policy.scope(token.account)
+        if held is None or token.scopes is None:
+            return held
+        if token.confined is None or token.confined[0] is not held:
+            token.confined = held, held.bounded(token.scopes)
+        return token.confined[1]
+
+    def _find(self, token: object) -> tuple[bytes, LiveToken | None]:
+        """The live token, by its whole digest."""
+        digest = digest_of(token)
+        if digest is None:
             return b"", None
-        digest = _digest(token)
         found = self._live.get(digest)
         if found is not None and self._is_over(found, self._clock()):
-            self._drop(digest)
+            self.drop(digest)
             self._to_delete.add(digest)
             found = None
         return digest, found
 
-    def _is_over(self, token: _Token, now: float) -> bool:
-        return now >= token.expires or now - token.used > self.limits.token_idle
+    def _is_over(self, token: LiveToken, now: float) -> bool:
+        if token.expires is not None and now >= token.expires:
+            return True
+        return token.kind == LOGIN and now - token.used > self.limits.token_idle
 
     def _make_room(self, account: str, now: float) -> list[bytes]:
-        """End what must end before one more fits; their digests."""
-        mine = self._of_account.get(account, set())
+        """End what must end before one more log-in token fits; their digests."""
+        mine = [one for one in self._of_account.get(account, ()) if self._live[one].kind == LOGIN]
         excess = len(mine) + 1 - self.limits.tokens_per_account
         if excess <= 0:
             return []
@@ -191,28 +241,16 @@ class Tokens:
         if len(ended) < excess:
             ended = sorted(mine, key=lambda digest: self._live[digest].used)[:excess]
         for digest in ended:
-            self._drop(digest)
+            self.drop(digest)
         return ended
-
-    def _keep(self, digest: bytes, token: _Token) -> None:
-        self._live[digest] = token
-        self._of_account.setdefault(token.account, set()).add(digest)
-
-    def _drop(self, digest: bytes) -> None:
-        token = self._live.pop(digest)
-        self._touched.discard(digest)
-        mine = self._of_account[token.account]
-        mine.discard(digest)
-        if not mine:
-            del self._of_account[token.account]
 
     def _policy_changed(self, change: PolicyChange) -> None:
         """The rows are gone already, with the transaction of the change."""
         if change.revoked and change.account is not None:
             for digest in tuple(self._of_account.get(change.account, ())):
-                self._drop(digest)
+                self.drop(digest)
 
-    def _write(self, write: Callable[[Connection], None], ended: Iterable[bytes]) -> None:
+    def _write(self, write: Callable[[Connection], None], ended: Iterable[bytes]) -> asyncio.Future[None] | None:
         """Write without waiting: memory is what answers until the next start. What had to end is tried again."""
 
         def failed(error: BaseException) -> None:
@@ -224,9 +262,12 @@ class Tokens:
                 failed(error)
 
         try:
-            self._writer.submit(_transaction(write)).add_done_callback(done)
+            future = self._writer.submit(_transaction(write))
         except SysadmdError as error:
             failed(error)
+            return None
+        future.add_done_callback(done)
+        return future
 
 
 def _transaction(write: Callable[[Connection], None]) -> Callable[[Connection], tuple[None, Sequence[object]]]:
@@ -237,28 +278,3 @@ def _transaction(write: Callable[[Connection], None]) -> Callable[[Connection], 
         return None, ()
 
     return transaction
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("ascii")).digest()
-
-
-def _insert(connection: Connection, digest: bytes, token: _Token, now: float) -> None:
-    """Nothing when the account was removed meanwhile, or the key revoked: its tokens go with it."""
-    columns = ["hash", "id", "account", "kind", "key", "created_at", "used_at", "expires_at"]
-    values = (digest.hex(), digest.hex()[:12], token.account, "login", token.key, now, now, token.expires)
-    row = select(*map(literal, values)).where(exists().where(account_rows.c.name == token.account))
-    if token.key is not None:
-        row = row.where(exists().where(key_rows.c.fingerprint == token.key))
-    connection.execute(insert(token_rows).from_select(columns, row))
-
-
-def _delete(connection: Connection, digests: Iterable[bytes]) -> None:
-    for digest in digests:
-        connection.execute(delete(token_rows).where(token_rows.c.hash == digest.hex()))
-
-
-def _update(connection: Connection, used: dict[bytes, float]) -> None:
-    if used:
-        statement = update(token_rows).where(token_rows.c.hash == bindparam("digest")).values(used_at=bindparam("used"))
-        connection.execute(statement, [{"digest": digest.hex(), "used": at} for digest, at in used.items()])

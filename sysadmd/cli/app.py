@@ -11,6 +11,8 @@ COMMANDS = {
     "serve": Lazy("sysadmd.cli.serve:serve", "Run the server."),
     "executor": Lazy("sysadmd.cli.executor:executor", "Run the executor, which starts commands for the server."),
     "user": Lazy("sysadmd.cli.user:user", "Add, list and remove accounts, set passwords."),
+    "token": Lazy("sysadmd.cli.token:token", "Make, list and revoke API tokens."),
+    "session": Lazy("sysadmd.cli.session:session", "List who is connected, and end connections."),
     "call": Lazy("sysadmd.cli.call:call", "Call a method and print its result."),
     "events": Lazy("sysadmd.cli.events:events", "Print events as they come."),
     "status": Lazy("sysadmd.cli.status:status", "Show who answers, and what it is doing."),

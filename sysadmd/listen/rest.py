@@ -197,10 +197,9 @@ class RestApi:
         scheme, _, credentials = header.partition(" ")
         if scheme.lower() == "bearer":
             token = credentials.strip()
-            scope = self._tokens.resolve(token)
-            if scope is None:
-                raise Unauthorized
-            session.login(scope, token, self._engine.monotonic() + self._tokens.remaining(token), method="token")
+            scope = await self._authenticator.token(token, session.peer, session=session.id, recorded=False)
+            expires = self._engine.monotonic() + self._tokens.remaining(token)
+            session.login(scope, token, expires, self._tokens.voucher(token), method="token")
         elif scheme.lower() == "basic":
             name, password = _basic(credentials)
             scope = await self._authenticator.password(name, password, session.peer, session=session.id)

@@ -138,19 +138,23 @@ class Engine:
             if session.token is not None and not self._keep_token(session.token):
                 self._revoke(session)
 
-    def _revoke(self, session: Session) -> None:
+    def end_after_calls(self, session: Session, reason: str) -> None:
+        """Take a session's identity now, and close it as soon as its running calls had a moment to answer."""
         session.logout()
         if session.calls:
-            self.spawn(self._close_soon, session)
+            self.spawn(self._close_soon, session, reason)
         else:
-            session.outlet.close(CLOSE_POLICY, REVOKED)
+            session.outlet.close(CLOSE_POLICY, reason)
 
-    async def _close_soon(self, session: Session) -> None:
+    def _revoke(self, session: Session) -> None:
+        self.end_after_calls(session, REVOKED)
+
+    async def _close_soon(self, session: Session, reason: str) -> None:
         """Close after the calls that run: whoever changes their own password is to have the answer."""
         with anyio.move_on_after(REVOKE_GRACE):
             while session.calls:  # noqa: ASYNC110  # as in `drain`
                 await anyio.sleep(0.01)
-        session.outlet.close(CLOSE_POLICY, REVOKED)
+        session.outlet.close(CLOSE_POLICY, reason)
 
     # Calls
 

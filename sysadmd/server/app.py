@@ -62,6 +62,7 @@ class App:
             events=self.events,
             accounts=auth.accounts,
             tokens=auth.tokens,
+            api_tokens=auth.api_tokens,
             keys=auth.keys,
             authenticator=auth.authenticator,
             throttle=auth.throttle,

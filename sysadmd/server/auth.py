@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sysadmd.auth.accounts import Accounts
+from sysadmd.auth.api_tokens import ApiTokens
 from sysadmd.auth.audit import Audit
 from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.key_table import Registered
@@ -27,6 +28,7 @@ class Auth:
         self.accounts = Accounts(store, events, limits=limits)
         self.policy = self.accounts.policy
         self.tokens = Tokens(store, events, self.policy, limits=limits)
+        self.api_tokens = ApiTokens(events, self.policy, self.tokens)
         self.keys = Keys(store, events, self.policy, limits=limits)
         self.audit = Audit(store, events, node=config.node, key_dir=config.state_dir)
         self.throttle = Throttle(store, events, limits=limits)
@@ -36,6 +38,7 @@ class Auth:
         """Sessions of this engine follow every change of accounts, roles and keys at once."""
         self.policy.on_change(lambda change: engine.apply_policy(change, self.policy.scope))
         self.keys.on_change(self._ending_in(engine))
+        self.api_tokens.on_revoke(engine.end_dead_tokens)
 
     def token_holds(self, token: str) -> bool:
         """Whether a token is still good; its idle time restarts."""

@@ -29,6 +29,9 @@ from sysadmd.store import DATABASE_FILE, Store
 from sysadmd.wire.messages import Request
 from sysadmd.wire.sysadm import SYSADM
 
+CONNECTED = "rpc/sessions/"
+"""Methods about the connections of a server; the one of this call would be no answer."""
+
 
 class Offline:
     """A stopped server, whose state directory the caller has locked."""
@@ -65,6 +68,8 @@ class Offline:
             return error
 
     async def _perform(self, events: EventLog, auth: Auth, method: str, args: dict[str, Any]) -> Any:
+        if method.startswith(CONNECTED):
+            raise Unavailable("no server runs on this state directory, and only a running one has sessions")
         registry = Registry(load_methods(), api.handlers())
         services = Services(
             config=self._config,
@@ -72,6 +77,7 @@ class Offline:
             events=events,
             accounts=auth.accounts,
             tokens=auth.tokens,
+            api_tokens=auth.api_tokens,
             keys=auth.keys,
             authenticator=auth.authenticator,
             throttle=auth.throttle,

@@ -28,28 +28,34 @@ async def auth(call: Call, services: Services) -> list[Any]:
 
 
 @method("rpc/auth_token")
-def auth_token(call: Call, services: Services) -> list[Any]:
-    """Log in with a token that an earlier log-in returned: `[token, seconds]`.
+async def auth_token(call: Call, services: Services) -> list[Any]:
+    """Log in with a token that an earlier log-in returned, or with an API token: `[token, seconds]`.
 
-    The one that is attached to the connection is not among them: it is revoked first (spec sysadm §3.4).
+    A log-in token that is attached to the connection is not among them: it is revoked first (spec sysadm §3.4).
     """
     revoke_attached(call, services)
+    try:
+        await services.authenticator.token(call.args["token"], call.session.peer, session=call.session.id)
+    except BaseException:
+        call.session.logout()
+        raise
     return adopt(call, services, call.args["token"], method="token")
 
 
 @method("rpc/auth_clear")
 def auth_clear(call: Call, services: Services) -> dict[str, Any]:
-    """Log out: the token is revoked, subscriptions end."""
+    """Log out: the log-in token is revoked, subscriptions end."""
     revoke_attached(call, services)
     call.session.logout()
     return {}
 
 
 def revoke_attached(call: Call, services: Services) -> None:
-    """End the token that is attached to the connection; other connections that use it end too."""
+    """End the log-in token that is attached to the connection; other connections that use it end too. An API token
+    was not given to this connection, so it cannot be given back on it.
+    """
     token, call.session.token = call.session.token, None
-    if token is not None:
-        services.tokens.revoke(token)
+    if token is not None and services.tokens.revoke(token):
         call.session.engine.end_token(token, call.session)
 
 
@@ -60,5 +66,6 @@ def adopt(call: Call, services: Services, token: str, *, method: str) -> list[An
     if scope is None:
         session.logout()
         raise Unauthorized
-    session.login(scope, token, session.engine.monotonic() + services.tokens.remaining(token), method=method)
+    expires = session.engine.monotonic() + services.tokens.remaining(token)
+    session.login(scope, token, expires, services.tokens.voucher(token), method=method)
     return [token, int(session.engine.limits.token_idle)]

@@ -15,7 +15,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from sysadmd.auth import identity
 from sysadmd.keys.signing import PrivateKey
+from sysadmd.listen.discard import DiscardOutlet
 from sysadmd.schema import Example, Method, load_methods
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer
@@ -37,10 +39,18 @@ ANSWERED_BY_EACH_MACHINE = {
     "rpc/auth_ssl: A classic proof": "the token",
     "rpc/discover: The document (shortened)": "it is shortened",
     "rpc/dispatcher/exec: What does it say?": "the id and the times",
+    "rpc/sessions/list: Who is connected?": "the id and the times",
     "rpc/settings/list_ssl_certs: Who has which?": "times",
+    "rpc/tokens/create: For a monitor, confined and for a year": "the token and the time",
+    "rpc/tokens/list: Which programs have one?": "the id and the times",
 }
 """Examples whose result is not equal, and what differs."""
-LIVE_BY_PREPARATION = {"rpc/auth_ssl: A classic proof", "rpc/auth_token: Log in again"}
+LIVE_BY_PREPARATION = {
+    "rpc/auth_ssl: A classic proof",
+    "rpc/auth_token: Log in again",
+    "rpc/sessions/kill: Somebody else's",
+    "rpc/tokens/revoke: The one of a machine that is gone",
+}
 """Examples that no other machine could repeat as they are; the test puts in what they need."""
 COMMANDS = "rpc/dispatcher/"
 
@@ -74,6 +84,11 @@ async def prepared_args(live: LiveApp, peer: Peer, method: Method, example: Exam
     if title(method, example) == "rpc/auth_token: Log in again":
         async with live.connect(login=None) as other:
             return {"token": await other.login()}
+    if title(method, example) == "rpc/sessions/kill: Somebody else's":
+        return {"id": live.app.engine.open(DiscardOutlet(), identity.Peer("192.0.2.1", "rest")).id}
+    if title(method, example) == "rpc/tokens/revoke: The one of a machine that is gone":
+        made = await peer.call("rpc", "tokens", {"action": "create", "name": "gone"})
+        return {"id": made["id"]}
     if title(method, example) == "rpc/auth_ssl: A classic proof":
         key = PrivateKey.generate()
         async with live.connect() as other:

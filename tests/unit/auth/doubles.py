@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from sysadmd.auth import account_table
 from sysadmd.auth.accounts import Accounts
+from sysadmd.auth.api_tokens import ApiTokens
 from sysadmd.auth.password import Cost, Passwords
 from sysadmd.auth.throttle import Throttle
 from sysadmd.auth.tokens import Tokens
@@ -75,6 +77,12 @@ class Auth:
         self.policy = self.accounts.policy
         self.tokens = Tokens(self.store, self.log, self.policy, limits=self.limits, clock=self.clock)
         self.throttle = Throttle(self.store, self.log, limits=self.limits, clock=self.clock)
+        self.api_tokens = ApiTokens(self.log, self.policy, self.tokens, clock=self.clock)
+
+    def alter(self, account: str, statement: str, *, revoked: bool = False) -> None:
+        """Change the rows of an account, and take the policy that they leave."""
+        self.store.write_now(lambda connection: connection.exec_driver_sql(statement, (account,)))
+        self.policy.replace(self.store.read_now(account_table.policy_rows), account, revoked=revoked)
 
     def restart(self) -> None:
         self.store.close()

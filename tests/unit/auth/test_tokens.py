@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sysadmd.auth.scope import Scope
-from sysadmd.auth.tokens import LENGTH
+from sysadmd.auth.token_table import LENGTH
 from sysadmd.limits import Limits
 from tests.unit.auth.doubles import Auth
 
