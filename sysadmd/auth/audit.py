@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import os
 import threading
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +31,12 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from sysadmd.auth import audit_table
+from sysadmd.auth.audit_key import PUBLIC_FILE, public_bytes, read_public_key, signing_key
 from sysadmd.auth.chain import Checkpoint, Verdict, key_id, statement, verify
+from sysadmd.auth.flood import KINDS as FLOOD_KINDS
+from sysadmd.auth.flood import Flood
 from sysadmd.auth.identity import Peer
 from sysadmd.auth.prefix import prefix_of
 from sysadmd.auth.writing import Writer
@@ -44,8 +48,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-KEY_FILE = "audit.key"
-PUBLIC_FILE = "audit.pub"
 CHECKPOINT_RECORDS = 1000
 """Records after which the head is signed."""
 CHECKPOINT_INTERVAL = 60.0
@@ -54,13 +56,6 @@ PENDING_RECORDS = 16_384
 """Records that wait for the disk; with one more, what has to be recorded is refused."""
 STOP_DEADLINE = 2.0
 """Seconds that a stop waits for the last checkpoint."""
-FLOOD_KINDS = frozenset({"refused", "login_failed"})
-"""What strangers can cause without end."""
-FLOOD_RATE, FLOOD_BURST = 5.0, 50.0
-"""Such records a second of one address prefix, and at once."""
-FLOOD_TOTAL = 20
-"""How many prefixes' worth of them all together may cause."""
-FLOOD_PREFIXES = 4096
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -68,13 +63,22 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 def _text(fields: dict[str, Any]) -> str:
     try:
         return _encode(fields).decode()
-    except (UnicodeEncodeError, TypeError, ValueError):
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
         # Half of a character, in a name that a stranger made up say, is written as its escape.
-        return json.dumps(fields, default=str)
+        return json.dumps(fields, default=str, skipkeys=True)
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Records that share a place in the log's FIFO. `taken`: the writer has them, and later ones need another."""
+
+    texts: list[str]
+    future: asyncio.Future[None] | None = None
+    taken: bool = False
 
 
 class Audit:
-    """The trail of one server; `Trail` for those who write it. Used on the event loop, but for `checked`."""
+    """The trail of one server; `Trail` for those who write it. Used on the event loop."""
 
     def __init__(
         self,
@@ -88,10 +92,11 @@ class Audit:
     ) -> None:
         self._store, self._writer, self._node, self._key_dir = store, writer, node, key_dir
         self._clock = clock
-        self._flood = _Flood(monotonic)
+        self._flood = Flood(monotonic)
         self._lock = threading.Lock()
-        self._pending: list[str] = []
-        self._future: asyncio.Future[None] | None = None
+        self._group: _Group | None = None
+        self._fault: Exception | None = None
+        """Why the newest records were not written."""
         self._since_checkpoint = 0
         self._due = anyio.Event()
         self._key: Ed25519PrivateKey | None = None
@@ -137,24 +142,21 @@ class Audit:
         if counts := self._flood.taken():
             self.record("suppressed", counts=counts)
         self._due = anyio.Event()
-        if not self._since_checkpoint:
+        new = self._since_checkpoint
+        if not new:
             return
         try:
-            if self._future is not None:
-                await asyncio.shield(self._future)
-            one = await anyio.to_thread.run_sync(self._signed)
-
-            def write(connection: Connection) -> tuple[None, Sequence[object]]:
-                audit_table.add_checkpoint(connection, one)
-                return None, ()
-
-            await asyncio.shield(self._writer.submit(write))
-        except (SysadmdError, SQLAlchemyError, OSError) as error:
+            with anyio.fail_after(CHECKPOINT_INTERVAL):
+                one = await self._sign()
+        except Exception as error:  # noqa: BLE001  # a disk, a key file, a head that somebody changed: it is said, and
+            # tried again; what the server does for others goes on
             log.warning("the audit trail's head is not signed", error=str(error))
             return
-        self._since_checkpoint = 0
+        self._since_checkpoint -= new
+        if one is None:
+            return
         # The anchor outside of the database: whoever keeps this line can tell whether the trail was written anew.
-        log.info("audit checkpoint", seq=one.seq, hash=one.hash, key=one.key, signature=one.signature)
+        log.info("audit checkpoint", seq=one.seq, hash=one.hash, at=one.time, key=one.key, signature=one.signature)
 
     async def list(
         self, *, since: int = 1, limit: int = 100, kind: str | None = None, account: str | None = None
@@ -175,68 +177,68 @@ class Audit:
         self._since_checkpoint += 1
         if self._since_checkpoint == CHECKPOINT_RECORDS:
             self._due.set()
-        with self._lock:
-            if self._pending and self._future is not None:
-                if len(self._pending) >= PENDING_RECORDS:
-                    return _failed(Unavailable(f"{PENDING_RECORDS} audit records wait for the disk"))
-                self._pending.append(text)
-                return self._future
-            self._pending.append(text)
-        try:
-            future = self._future = self._writer.submit(self._write)
-        except SysadmdError as error:
-            with self._lock:
-                self._pending.clear()
-            log.error("an audit record was not written", error=str(error))
-            return _failed(error)
-        future.add_done_callback(_complain)
+        future = self._join(text)
+        if future is None:
+            group = _Group([text])
+            try:
+                future = group.future = self._writer.submit(partial(self._write, group))
+            except SysadmdError as error:
+                log.error("an audit record was not written", error=str(error))
+                return _failed(error)
+            future.add_done_callback(self._settled)
+            self._group = group
+        if self._fault is not None:
+            # This record tries whether the trail can be written again. What it is about is refused until that is known.
+            return _failed(Unavailable(f"the audit trail could not be written: {self._fault}"))
         return future
 
-    def _write(self, connection: Connection) -> tuple[None, Sequence[object]]:
+    def _join(self, text: str) -> asyncio.Future[None] | None:
+        """Put the record to those that wait for the writer; None where none wait."""
+        group = self._group
+        if group is None or group.future is None or group.future.done():
+            return None  # a batch that failed as a whole has not taken its groups, and never will
+        with self._lock:
+            if group.taken:
+                return None
+            if len(group.texts) >= PENDING_RECORDS:
+                return _failed(Unavailable(f"{PENDING_RECORDS} audit records wait for the disk"))
+            group.texts.append(text)
+        return group.future
+
+    def _write(self, group: _Group, connection: Connection) -> tuple[None, Sequence[object]]:
         """In the writer's thread."""
         with self._lock:
-            texts, self._pending = self._pending, []
-        audit_table.append(connection, texts)
+            group.taken = True
+        audit_table.append(connection, group.texts)
         return None, ()
 
-    def _signed(self) -> Checkpoint:
+    def _settled(self, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            log.error("audit records were not written", error=str(error))
+        elif self._fault is not None:
+            log.warning("the audit trail is written again")
+        self._fault = error if isinstance(error, Exception) else None
+
+    async def _sign(self) -> Checkpoint | None:
+        """Store a checkpoint of the newest record, once what waits is written or has failed."""
+        if self._group is not None and self._group.future is not None:
+            await asyncio.wait([self._group.future])
+        one = await anyio.to_thread.run_sync(self._signed)
+        if one is not None:
+            await asyncio.shield(self._writer.submit(partial(_add_checkpoint, one)))
+        return one
+
+    def _signed(self) -> Checkpoint | None:
+        """In a worker thread: the signed head; None where there is no record yet."""
         seq, head = self._store.read_now(audit_table.read_head)
+        if not seq:
+            return None
         key = self._key = self._key or signing_key(self._key_dir)
         public = public_bytes(key)
         now = self._clock()
         signature = base64.b64encode(key.sign(statement(seq, head, now))).decode()
         return Checkpoint(seq, head, now, key_id(public), signature)
-
-
-class _Flood:
-    """A token bucket for each address prefix, the one that was quiet for longest forgotten first, and one for all."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._all = (FLOOD_BURST * FLOOD_TOTAL, monotonic())
-        self._counts: Counter[str] = Counter()
-
-    def admits(self, prefix: str, kind: str) -> bool:
-        """Whether one more record fits."""
-        now = self._monotonic()
-        left, at = self._buckets.pop(prefix, (FLOOD_BURST, now))
-        left = min(FLOOD_BURST, left + (now - at) * FLOOD_RATE)
-        total = min(FLOOD_BURST * FLOOD_TOTAL, self._all[0] + (now - self._all[1]) * FLOOD_RATE * FLOOD_TOTAL)
-        fits = left >= 1 and total >= 1
-        self._buckets[prefix] = (left - fits, now)
-        self._all = (total - fits, now)
-        if len(self._buckets) > FLOOD_PREFIXES:
-            self._buckets.popitem(last=False)
-        if not fits:
-            self._counts[kind] += 1
-        return fits
-
-    def taken(self) -> dict[str, int]:
-        """How many were left out since the last time, by kind."""
-        counts = dict(self._counts)
-        self._counts.clear()
-        return counts
 
 
 def verify_store(store: Store, key_dir: Path, anchors: dict[int, str] | None = None) -> Verdict:
@@ -247,70 +249,22 @@ def verify_store(store: Store, key_dir: Path, anchors: dict[int, str] | None = N
         public_key = read_public_key(key_dir / PUBLIC_FILE)
         if checkpoints and public_key is None:
             raise StateError(f"{key_dir / PUBLIC_FILE}: is missing, so that no signature can be checked")
-        return verify(
-            lambda start: audit_table.read_rows(connection, start),
-            checkpoints,
-            public_key=public_key,
-            head=audit_table.read_head(connection),
-            anchors=anchors,
-        )
+        try:
+            head, damage = audit_table.read_head(connection), None
+        except StateError as error:
+            head, damage = None, f"changed: {error}"
+        rows = partial(audit_table.read_rows, connection)
+        found = verify(rows, checkpoints, public_key=public_key, head=head, anchors=anchors)
+        if damage is not None and found.ok:
+            return dataclasses.replace(found, first_bad=max(found.records, 1), reason=damage)
+        return found
 
     return store.read_now(look)
 
 
-def signing_key(directory: Path) -> Ed25519PrivateKey:
-    """The key of the checkpoints, made where there is none. Raises StateError for a file that holds none."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    path = directory / KEY_FILE
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        key = Ed25519PrivateKey.generate()
-        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        text = key.private_bytes(encoding, form, serialization.NoEncryption())
-        _write_file(path, text, 0o600)
-        _write_file(directory / PUBLIC_FILE, f"{base64.b64encode(public_bytes(key)).decode()}\n".encode(), 0o644)
-        return key
-    try:
-        loaded = serialization.load_pem_private_key(text, None)
-    except (ValueError, TypeError) as error:
-        raise StateError(f"{path}: is not a private key in PEM") from error
-    if not isinstance(loaded, Ed25519PrivateKey):
-        raise StateError(f"{path}: is not an Ed25519 key")
-    return loaded
-
-
-def public_bytes(key: Ed25519PrivateKey) -> bytes:
-    """The 32 bytes of the public key (RFC 8032)."""
-    return key.public_key().public_bytes_raw()
-
-
-def read_public_key(path: Path) -> bytes | None:
-    """The public key in a file, base64 of 32 bytes; None where there is none yet. Raises StateError."""
-    try:
-        raw = base64.b64decode(path.read_text().strip(), validate=True)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise StateError(f"{path}: is not the base64 of a public key") from error
-    if len(raw) != 32:
-        raise StateError(f"{path}: a public key of Ed25519 has 32 bytes, this has {len(raw)}")
-    return raw
-
-
-def _write_file(path: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _complain(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        log.error("audit records were not written", error=str(error))
+def _add_checkpoint(one: Checkpoint, connection: Connection) -> tuple[None, Sequence[object]]:
+    audit_table.add_checkpoint(connection, one)
+    return None, ()
 
 
 def _done() -> asyncio.Future[None]:

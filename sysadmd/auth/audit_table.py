@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy.exc import OperationalError
 
 from sysadmd.auth.chain import GENESIS, Checkpoint, Row, chained
+from sysadmd.errors import StateError
 from sysadmd.store.prepared import Prepared
 from sysadmd.store.rows import get_meta, put_meta
 from sysadmd.store.tables import audit, audit_checkpoint
@@ -18,6 +21,7 @@ HEAD = "audit_head"
 PAGE = 1000
 """Rows that are read at once."""
 
+_HEAD = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 _INSERT = Prepared(insert(audit), list(Row._fields))
 
 
@@ -33,17 +37,33 @@ def append(connection: Connection, texts: Iterable[str]) -> int:
 
 
 def read_head(connection: Connection) -> tuple[int, str]:
-    """Number and hash of the newest record."""
-    seq, _, head = (get_meta(connection, HEAD) or f"0:{GENESIS}").partition(":")
+    """Number and hash of the newest record. Raises StateError when somebody stored something else there."""
+    stored = get_meta(connection, HEAD) or f"0:{GENESIS}"
+    if not _HEAD.fullmatch(stored):
+        raise StateError(f"what is stored as the audit trail's head is no number and hash: {stored[:100]!r}")
+    seq, _, head = stored.partition(":")
     return int(seq), head
 
 
 def read_rows(connection: Connection, start: int = 1) -> Iterator[Row]:
     """The records from number `start` on, some at a time."""
     columns = select(audit.c.seq, audit.c.record, audit.c.previous, audit.c.hash).order_by(audit.c.seq).limit(PAGE)
-    while page := [Row(*row) for row in connection.execute(columns.where(audit.c.seq >= start))]:
+    while page := _page(connection, columns.where(audit.c.seq >= start)):
         yield from page
         start = page[-1].seq + 1
+
+
+def _page(connection: Connection, rows: Select[Any]) -> list[Row]:
+    """Rows; of what cannot be read as text, because somebody stored other bytes there, the number alone."""
+    try:
+        return [Row(*row) for row in connection.execute(rows)]
+    except OperationalError:
+        if (first := connection.execute(rows.with_only_columns(audit.c.seq).limit(1)).scalar()) is None:
+            raise
+    try:
+        return [Row(*row) for row in connection.execute(rows.limit(1))]
+    except OperationalError:
+        return [Row(first, "", "", "")]
 
 
 def read_checkpoints(connection: Connection) -> list[Checkpoint]:

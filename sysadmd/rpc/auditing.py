@@ -61,6 +61,7 @@ class Auditing:
         noted = next(self._numbers)
         written = self._record(session, "call", request, method=entry.method.key, n=noted, args=_args(entry, args))
         if written is not None and written.done() and written.exception() is not None:
+            self._record(session, "failed", request, method=entry.method.key, n=noted, code=Unavailable.code)
             raise Unavailable("the audit trail cannot be written")
         return Noted(noted, written)
 

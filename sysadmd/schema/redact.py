@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,16 +36,24 @@ class Redactor:
             for branch in schema.get(key, ()):
                 value = self._redacted(branch, value, depth - 1)
         if isinstance(value, dict):
-            return {key: self._redacted(_of_key(schema, key), one, depth - 1) for key, one in value.items()}
+            return {key: self._member(schema, key, one, depth - 1) for key, one in value.items()}
         if isinstance(value, list):
             first = schema.get("prefixItems", ())
             rest = schema.get("items")
             return [self._redacted(first[n] if n < len(first) else rest, one, depth - 1) for n, one in enumerate(value)]
         return value
 
+    def _member(self, schema: Mapping[str, Any], key: str, value: Any, depth: int) -> Any:
+        for one in _of_key(schema, key):
+            value = self._redacted(one, value, depth)
+        return value
 
-def _of_key(schema: Mapping[str, Any], key: str) -> Any:
-    return schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+
+def _of_key(schema: Mapping[str, Any], key: str) -> list[Any]:
+    """The schemas that apply to a member (JSON Schema 2020-12, core §10.3.2)."""
+    found = [schema["properties"][key]] if key in schema.get("properties", ()) else []
+    found += [one for pattern, one in schema.get("patternProperties", {}).items() if re.search(pattern, key)]
+    return found or [schema.get("additionalProperties")]
 
 
 def _has_secret(schema: Any) -> bool:
