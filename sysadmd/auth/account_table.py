@@ -21,10 +21,14 @@ from sysadmd.store.tables import account, account_role, token
 
 @dataclass(frozen=True, slots=True)
 class PolicyRows:
-    """Who may do what: all that each role grants, and the roles of each account that is not disabled."""
+    """Who may do what: all that each role grants, and the roles of each account that is not disabled.
+
+    `local`: the names that are local accounts, also those that are disabled; the machine has no say about them.
+    """
 
     roles: Mapping[str, tuple[str, ...]]
     accounts: Mapping[str, tuple[str, ...]]
+    local: frozenset[str] = frozenset()
 
 
 def add_account(
@@ -60,11 +64,17 @@ def remove_account(connection: Connection, name: str, by: Grantor | None = None)
 
 
 def set_password(connection: Connection, name: str, password_hash: str, now: float, by: Grantor | None = None) -> None:
-    """Set an account's password and end its tokens. Raises NotFound, and Forbidden as `remove_account`."""
+    """Set an account's password and end its tokens. Raises NotFound, Forbidden as `remove_account`, and Conflict for an
+    account of the machine.
+    """
     _check_held(connection, name, by)
-    change = update(account).where(account.c.name == name).values(password_hash=password_hash, changed_at=now)
-    if connection.execute(change).rowcount == 0:
+    source = connection.scalar(select(account.c.source).where(account.c.name == name))
+    if source is None:
         raise _missing(name)
+    if source != "local":
+        raise Conflict(f"{name} is an account of the machine: its password is set there, with passwd(1)")
+    change = update(account).where(account.c.name == name).values(password_hash=password_hash, changed_at=now)
+    connection.execute(change)
     connection.execute(delete(token).where(token.c.account == name))
 
 
@@ -105,9 +115,11 @@ def password_hash(connection: Connection, name: str) -> str | None:
 
 
 def list_accounts(connection: Connection) -> list[dict[str, Any]]:
-    """Every account by name: `name`, `roles`, `disabled`, `created_at` and `changed_at` (Unix seconds); no secrets."""
+    """Every account by name: `name`, `source` (local, system), `roles`, `disabled`, `created_at` and `changed_at` (Unix
+    seconds); no secrets.
+    """
     roles = _roles(connection)
-    columns = (account.c.name, account.c.disabled, account.c.created_at, account.c.changed_at)
+    columns = (account.c.name, account.c.source, account.c.disabled, account.c.created_at, account.c.changed_at)
     rows = connection.execute(select(*columns).order_by(account.c.name)).mappings()
     return [{**row, "roles": list(roles.get(row["name"], ()))} for row in rows]
 
@@ -117,8 +129,9 @@ def policy_rows(connection: Connection) -> PolicyRows:
     known = role_table.roles(connection)
     patterns = {name: role_table.granted(known, (name,)) for name in known}
     roles = _roles(connection)
-    names = connection.scalars(select(account.c.name).where(account.c.disabled.is_(False)))
-    return PolicyRows(patterns, {name: roles.get(name, ()) for name in names})
+    rows = connection.execute(select(account.c.name, account.c.source, account.c.disabled)).all()
+    accounts = {row.name: roles.get(row.name, ()) for row in rows if not row.disabled}
+    return PolicyRows(patterns, accounts, frozenset(row.name for row in rows if row.source == "local"))
 
 
 def _check_roles(connection: Connection, names: Iterable[str], by: Grantor | None) -> list[str]:

@@ -23,6 +23,7 @@ from sysadmd.auth.accounts import REFUSED, Accounts
 from sysadmd.auth.identity import Peer
 from sysadmd.auth.prefix import is_loopback, prefix_of
 from sysadmd.auth.scope import Scope
+from sysadmd.auth.system_accounts import SystemAccounts
 from sysadmd.auth.throttle import Throttle
 from sysadmd.auth.tokens import Tokens
 from sysadmd.auth.trail import Trail
@@ -53,19 +54,29 @@ class Authenticator:
         throttle: Throttle,
         *,
         trail: Trail,
+        system: SystemAccounts | None = None,
         exempt: Callable[[str], bool] = is_loopback,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._accounts, self._tokens, self._throttle, self._trail = accounts, tokens, throttle, trail
         self.exempt, self._sleep, self._monotonic = exempt, sleep, monotonic
+        self._system = system
         self._turns = Turns()
         self._pace: dict[str, float] = {}
 
     async def password(self, name: str, password: str, peer: Peer, *, session: str | None = None) -> Scope:
         """The scope of the account with this password. Raises Unauthorized and TooManyRequests."""
-        proof = lambda: self._accounts.authenticate(name, password)  # noqa: E731
-        return await self.attempt("password", name, peer, proof, session=session)
+        if self._system is None or not self._system.enabled:
+            proof = lambda: self._accounts.authenticate(name, password)  # noqa: E731
+            return await self.attempt("password", name, peer, proof, session=session)
+        system = self._system
+        proof = lambda: system.authenticate(name, password)  # noqa: E731
+        return await self.attempt(self.means(name), name, peer, proof, session=session)
+
+    def means(self, name: str) -> str:
+        """What a log-in of this name with a password is called: `password`, or `system` for one that PAM judges."""
+        return "password" if self._system is None or self._system.is_local(name) else "system"
 
     async def token(self, token: str, peer: Peer, *, session: str | None = None, recorded: bool = True) -> Scope:
         """The scope that a token stands for. Raises Unauthorized.

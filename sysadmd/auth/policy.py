@@ -47,6 +47,10 @@ class Policy:
             scope = self._scopes[account] = self.with_roles(account, roles)
         return scope
 
+    def is_local(self, account: str) -> bool:
+        """Whether there is a local account of that name, be it disabled."""
+        return account in self._rows.local
+
     def with_roles(self, account: str, roles: Iterable[str]) -> Scope:
         """A scope of these roles under this name, whether or not there is such an account (callers known by uid)."""
         names = tuple(roles)

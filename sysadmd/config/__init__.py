@@ -26,6 +26,7 @@ ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_ALL", 
 SHIPPED_LANES: Mapping[str, int | None] = MappingProxyType({"no_queue": None, "pkg_queue": 1, "iocage_queue": 1})
 T = TypeVar("T", bound="DataclassInstance")
 MAX_SOCKET_PATH = 103  # sun_path holds 104 bytes with its end on FreeBSD, 108 on Linux
+SHIPPED_GROUPS: Mapping[str, str] = MappingProxyType({"wheel": "admin", "sudo": "admin", "operator": "operator"})
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 RELOADABLE = frozenset(
@@ -40,6 +41,7 @@ RELOADABLE = frozenset(
         "listen.key",
         "log.level",
         "origins",
+        "pam.*",
         "rest.trusted_proxies",
     }
 )
@@ -107,6 +109,15 @@ class DispatcherConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Pam:
+    """Log-ins of the machine's accounts. `groups` maps a group of the system to the role of its members."""
+
+    enabled: bool | Literal["auto"] = "auto"
+    groups: Mapping[str, str] = field(default_factory=lambda: dict(SHIPPED_GROUPS))
+    allow_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LifePreserverConfig:
     """The log files of lpreserver, and the seconds between two looks at them."""
 
@@ -144,6 +155,7 @@ class Config:
     origins: tuple[str, ...] = ()
     classic: Literal["auto", "always", "never"] = "auto"
     lanes: Mapping[str, int | None] = field(default_factory=lambda: dict(SHIPPED_LANES))
+    pam: Pam = field(default_factory=Pam)
     dispatcher: DispatcherConfig = DispatcherConfig()
     lifepreserver: LifePreserverConfig = LifePreserverConfig()
     system_state: SystemStateConfig = SystemStateConfig()
@@ -259,6 +271,7 @@ def _assemble(given: Mapping[str, Any]) -> Config:
             "listen": listen,
             "rest": rest,
             "lanes": {**SHIPPED_LANES, **lanes},
+            "pam": _built(Pam, tables.get("pam", {})),
             "dispatcher": _built(DispatcherConfig, tables.get("dispatcher", {})),
             "lifepreserver": _built(LifePreserverConfig, tables.get("lifepreserver", {})),
             "system_state": _built(SystemStateConfig, tables.get("system_state", {})),

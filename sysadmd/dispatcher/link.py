@@ -29,9 +29,21 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from sysadmd.dispatcher.password_checks import PasswordChecks
 from sysadmd.errors import ExecutorError
 from sysadmd.executor import protocol
-from sysadmd.executor.protocol import Ack, Channel, ErrorFrame, ExecutorHello, Exit, Listing, Signal, Start, Started
+from sysadmd.executor.protocol import (
+    Ack,
+    Authenticated,
+    Channel,
+    ErrorFrame,
+    ExecutorHello,
+    Exit,
+    Listing,
+    Signal,
+    Start,
+    Started,
+)
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +81,10 @@ class LinkHandler(Protocol):
 
 
 class Link(Protocol):
-    """What the dispatcher needs of a link; `instance` names the executor while the link is up."""
+    """What the dispatcher needs of a link; `instance` names the executor while the link is up, `features` are its."""
 
     instance: str | None
+    features: frozenset[str]
 
     async def run(self, handler: LinkHandler) -> None:
         """Keep the link up until cancelled."""
@@ -90,6 +103,10 @@ class Link(Protocol):
 
     def acknowledge(self, attempts: Iterable[str]) -> None:
         """The exits of these are in the store."""
+        ...
+
+    async def authenticate(self, user: str, password: str) -> Authenticated:
+        """What PAM says, where the executor has the feature. Raises Unavailable and TooManyRequests."""
         ...
 
 
@@ -112,6 +129,8 @@ class ExecutorLink:
         self._told = ""
         """Why the last connection was not made, as logged."""
         self.instance: str | None = None
+        self.features: frozenset[str] = frozenset()
+        self._checks = PasswordChecks(self._ask)
 
     async def run(self, handler: LinkHandler) -> None:
         """Keep the link up until cancelled."""
@@ -154,6 +173,13 @@ class ExecutorLink:
         for attempt in attempts:
             if not self._send(Ack(attempt=attempt)):
                 return
+
+    async def authenticate(self, user: str, password: str) -> Authenticated:
+        """What PAM says, where the executor has the feature. Raises Unavailable and TooManyRequests."""
+        return await self._checks.ask(user, password)
+
+    def _ask(self, frame: protocol.Authenticate) -> bool:
+        return self.instance is not None and protocol.PAM in self.features and self._send(frame)
 
     def _send(self, frame: protocol.ToExecutor, descriptor: int | None = None) -> bool:
         channel = self._channel
@@ -200,6 +226,8 @@ class ExecutorLink:
                 self._hello(frame)
             case Listing():
                 self._listing(frame)
+            case Authenticated():
+                self._checks.answered(frame)
             case ErrorFrame():
                 self._handler.refused(frame)
             case _:
@@ -209,6 +237,7 @@ class ExecutorLink:
         if frame.proto != protocol.PROTOCOL:
             raise ExecutorError(f"the executor speaks protocol {frame.proto}, this server {protocol.PROTOCOL}")
         self._pending_instance = frame.instance
+        self.features = frozenset(frame.features)
 
     def _listing(self, frame: Listing) -> None:
         if self._pending_instance is None:
@@ -228,6 +257,7 @@ class ExecutorLink:
             log.error("no link to the executor can be made: %s", error)
         self.instance = None
         self._channel = None
+        self._checks.lost()
         self._listed.set()
         self._closed.set()
         assert self._handler is not None

@@ -27,6 +27,7 @@ import anyio
 import anyio.abc
 from sqlalchemy import Connection
 
+from sysadmd.auth.system_accounts import Verdict
 from sysadmd.config import Config
 from sysadmd.dispatcher import payloads
 from sysadmd.dispatcher.details import log_object, seed_state
@@ -41,7 +42,7 @@ from sysadmd.errors import BadRequest, Forbidden, NotFound, Unavailable
 from sysadmd.events.log import EventLog
 from sysadmd.events.record import Draft
 from sysadmd.executor.launch import spawn_detached
-from sysadmd.executor.protocol import socket_path
+from sysadmd.executor.protocol import PAM, socket_path
 from sysadmd.jobs import table
 from sysadmd.jobs.ids import JobIds, job_ids
 from sysadmd.jobs.model import Attempt, Job
@@ -105,6 +106,16 @@ class Dispatcher:
     def connected(self) -> bool:
         """Whether an executor takes commands now."""
         return self._link.instance is not None
+
+    @property
+    def checks_passwords(self) -> bool:
+        """Whether the executor can ask PAM now."""
+        return self.connected and PAM in self._link.features
+
+    async def check_password(self, name: str, password: str) -> Verdict | None:
+        """What PAM says of an account of the machine; None: no. Raises Unavailable and TooManyRequests."""
+        said = await self._link.authenticate(name, password)
+        return Verdict(said.uid, frozenset(said.groups)) if said.ok and said.uid is not None else None
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Take over what the store has, then schedule until `close`. The event log must be running."""

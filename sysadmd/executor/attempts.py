@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,6 +65,8 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[str, Attempt] = {}
         self._by_pid: dict[int, Attempt] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._ours = ChainMap[int, object](self._by_pid, self._watched)  # type: ignore[arg-type]  # it is only read
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -122,13 +125,20 @@ class Attempts:
         for attempt in self._by_id.values():
             self._terminate(attempt, "killed", note, attempt.grace)
 
+    def watch(self, pid: int, on_end: Callable[[], None]) -> None:
+        """A child that is no attempt and leads its group: `on_end` is called once it is reaped, its group killed."""
+        self._watched[pid] = on_end
+
     def reap(self) -> None:
         """Take note of every child that has exited."""
         exits: list[Exit] = []
-        while (reaped := wait_for_exit(self._by_pid)) is not None:
+        while (reaped := wait_for_exit(self._ours)) is not None:
             attempt = self._by_pid.pop(reaped.pid, None)
-            if attempt is not None:  # else an orphan of somebody, given to us as the first process of a container
+            if attempt is not None:
                 exits.append(self._ended(attempt, reaped))
+            elif (on_end := self._watched.pop(reaped.pid, None)) is not None:
+                on_end()
+            # else an orphan of somebody, given to us as the first process of a container
         if exits:
             self._records.finished(exits)
         for ended in exits:

@@ -8,13 +8,15 @@ upgrades) understand each other within one `PROTOCOL`. An unknown kind or a wron
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from sysadmd.errors import ExecutorError
 
 PROTOCOL = 1
+PAM = "pam"
+"""The feature of an executor that answers `Authenticate`."""
 FRAME_LIMIT = 8 * 1024 * 1024
 """Bytes of one frame. The largest honest one is a `start` whose argv fills the kernel's 2 MiB, escaped as JSON."""
 
@@ -102,6 +104,23 @@ class Drain(Frame, frozen=True, tag="drain"):
     """Refuse new starts, and end when nothing runs any more. Unacknowledged exits stay on disk."""
 
 
+class Authenticate(Frame, frozen=True, tag="authenticate"):
+    """Ask PAM about an account of the machine. For executors with the feature `PAM` only: older ones do not know it."""
+
+    request: int
+    """The server's number for it; the answer has the same."""
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Without the password, which must not get into a log."""
+        return f"Authenticate(request={self.request}, user={self.user!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for rich."""
+        return [("request", self.request), ("user", self.user)]
+
+
 # ---- executor to server
 
 
@@ -114,6 +133,8 @@ class ExecutorHello(Frame, frozen=True, tag="hello"):
     boot_id: str
     """Of the running kernel."""
     pid: int
+    features: list[str] = []
+    """What it knows beyond the first release: names of frames that may be sent to it (`PAM`)."""
 
 
 class Started(Frame, frozen=True, tag="started"):
@@ -152,6 +173,18 @@ class Listing(Frame, frozen=True, tag="list"):
     exits: list[Exit]
 
 
+class Authenticated(Frame, frozen=True, tag="authenticated"):
+    """What PAM says of an account: answer to `Authenticate`."""
+
+    request: int
+    ok: bool
+    uid: int | None = None
+    groups: list[str] = []
+    """Names of every group of the user, the primary one among them."""
+    reason: str = ""
+    """Why not: `busy`, `deadline`, `crashed`, or a line of PAM's own. Never anything of the password."""
+
+
 class ErrorFrame(Frame, frozen=True, tag="error"):
     """A frame was refused. With an `attempt` and `draining`, `full` or `protocol`, that attempt was NOT started."""
 
@@ -160,8 +193,8 @@ class ErrorFrame(Frame, frozen=True, tag="error"):
     attempt: str | None = None
 
 
-ToExecutor = ServerHello | Start | Signal | List | Ack | Drain
-FromExecutor = ExecutorHello | Started | Exit | Listing | ErrorFrame
+ToExecutor = ServerHello | Start | Signal | List | Ack | Drain | Authenticate
+FromExecutor = ExecutorHello | Started | Exit | Listing | Authenticated | ErrorFrame
 
 _ENCODER = msgspec.json.Encoder()
 _DECODERS = {

@@ -14,6 +14,8 @@ authority; whoever was it before gets an `ErrorFrame` with code `replaced` and i
   of as `Exit` with outcome `lost`, so the server takes the exits first and calls lost what is in none of them.
 - `Signal` for an attempt that is over is answered by its `Exit`, for an unknown one by `ErrorFrame` `not_running`.
 - `Ack` of an unknown attempt is no error: acknowledging twice is harmless.
+- `Authenticate` is answered by one `Authenticated`, unless the connection ends first: nobody asks twice. It is sent
+  only to an executor whose hello has the feature `PAM`; older ones do not know the kind and would end the connection.
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ from pathlib import Path
 from sysadmd.executor.channel import Channel, connect, listen
 from sysadmd.executor.frames import (
     FRAME_LIMIT,
+    PAM,
     PROTOCOL,
     Ack,
     AttemptLimits,
+    Authenticate,
+    Authenticated,
     Drain,
     ErrorCode,
     ErrorFrame,
@@ -47,9 +52,12 @@ from sysadmd.executor.frames import (
 
 __all__ = [
     "FRAME_LIMIT",
+    "PAM",
     "PROTOCOL",
     "Ack",
     "AttemptLimits",
+    "Authenticate",
+    "Authenticated",
     "Channel",
     "Drain",
     "ErrorCode",

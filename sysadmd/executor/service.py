@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import time
@@ -20,6 +21,7 @@ from sysadmd.executor.channel import Channel
 from sysadmd.executor.frames import (
     PROTOCOL,
     Ack,
+    Authenticate,
     Drain,
     ErrorFrame,
     ExecutorHello,
@@ -33,6 +35,7 @@ from sysadmd.executor.frames import (
     Start,
     ToExecutor,
 )
+from sysadmd.executor.pam import PamChecks, features
 from sysadmd.executor.peer import peer_uid
 from sysadmd.executor.records import RETRY_SECONDS, Records
 
@@ -63,10 +66,11 @@ class Service:
     ) -> None:
         """`peers` are the uids whose connections are taken."""
         self._listener, self._records, self._peers, self._log = listener, records, peers, log
-        self._hello = ExecutorHello(PROTOCOL, instance, boot_id, os.getpid())
+        self._hello = functools.partial(ExecutorHello, PROTOCOL, instance, boot_id, os.getpid())
         self._loop = asyncio.get_running_loop()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.attempts = Attempts(records, null=self._null, log=log, clock=time.time, on_exit=self._exited)
+        self._checks = PamChecks(watch=self.attempts.watch, answer=self._tell, log=log)
         self._strangers: set[Peer] = set()
         self._server: Peer | None = None
         self._draining = False
@@ -83,6 +87,7 @@ class Service:
         finally:
             retry.cancel()
             self._loop.remove_reader(self._listener)
+            self._checks.forget()
             for peer in [*self._strangers, *([self._server] if self._server else [])]:
                 peer.channel.close()
             os.close(self._null)
@@ -142,6 +147,8 @@ class Service:
             self._signal(frame)
         elif isinstance(frame, List):
             self._tell(Listing(self.attempts.running(), list(self._records.exits.values())))
+        elif isinstance(frame, Authenticate):
+            self._checks.submit(frame)
         elif isinstance(frame, Drain):
             self.drain()
 
@@ -150,6 +157,7 @@ class Service:
         self._strangers.discard(peer)
         if peer is self._server:
             self._server = None
+            self._checks.forget()
             self._check_done()
         if error is not None or peer.name:
             self._log(f"connection of {peer.name or 'a stranger'} ended{f': {error}' if error else ''}")
@@ -159,9 +167,10 @@ class Service:
         peer.welcome(hello)
         before, self._server = self._server, peer
         if before is not None and before is not peer:
+            self._checks.forget()
             before.dismiss()
         self._log(f"server {peer.name} connected: {len(self.attempts)} run, {len(self._records.exits)} exit(s) wait")
-        self._tell(self._hello)
+        self._tell(self._hello(features()))
         for ended in self._records.exits.values():
             self._tell(ended)
 

@@ -203,7 +203,7 @@ class RestApi:
         elif scheme.lower() == "basic":
             name, password = _basic(credentials)
             scope = await self._authenticator.password(name, password, session.peer, session=session.id)
-            session.login(scope, None, None)
+            session.login(scope, None, None, method=self._authenticator.means(scope.account))
         else:
             raise Unauthorized(f"the scheme {scheme[:20]!r} is not offered; use Basic or Bearer")
 

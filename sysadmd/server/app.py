@@ -51,8 +51,8 @@ class App:
         limits = config.limits
         self.store = Store.open(config.state_dir / DATABASE_FILE)
         self.events = EventLog(self.store, node=config.node, limits=limits)
-        auth = self.auth = Auth(self.store, self.events, config)
         self.dispatcher = Dispatcher(self.store, self.events, config, launch_executor=config.dispatcher.launch_executor)
+        auth = self.auth = Auth(self.store, self.events, config, system_check=self.dispatcher)
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
@@ -147,7 +147,7 @@ class App:
         self.config = reloaded(self.config, new)
         configure(self.config.log)
         self.engine.limits = self.events.limits = self.config.limits
-        self.auth.reconfigure(self.config.limits)
+        self.auth.reconfigure(self.config)
         self.dispatcher.reconfigure(self.config)
         self.listeners.reconfigure(self.config)
 

@@ -11,11 +11,11 @@ from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.key_table import Registered
 from sysadmd.auth.keys import Keys
 from sysadmd.auth.policy import PolicyChange
+from sysadmd.auth.system_accounts import SystemAccounts, SystemCheck
 from sysadmd.auth.throttle import Throttle
 from sysadmd.auth.tokens import Tokens
 from sysadmd.config import Config
 from sysadmd.events.log import EventLog
-from sysadmd.limits import Limits
 from sysadmd.rpc.engine import Engine
 from sysadmd.store import Store
 
@@ -23,7 +23,10 @@ from sysadmd.store import Store
 class Auth:
     """The sources of identity of one server. `tie` makes an engine follow their changes."""
 
-    def __init__(self, store: Store, events: EventLog, config: Config) -> None:
+    def __init__(
+        self, store: Store, events: EventLog, config: Config, *, system_check: SystemCheck | None = None
+    ) -> None:
+        """`system_check` asks the machine about its accounts; None: nobody does."""
         limits = config.limits
         self.accounts = Accounts(store, events, limits=limits)
         self.policy = self.accounts.policy
@@ -32,7 +35,10 @@ class Auth:
         self.keys = Keys(store, events, self.policy, limits=limits)
         self.audit = Audit(store, events, node=config.node, key_dir=config.state_dir)
         self.throttle = Throttle(store, events, limits=limits)
-        self.authenticator = Authenticator(self.accounts, self.tokens, self.throttle, trail=self.audit)
+        self.system = SystemAccounts(self.accounts, events, system_check, config.pam) if system_check else None
+        self.authenticator = Authenticator(
+            self.accounts, self.tokens, self.throttle, trail=self.audit, system=self.system
+        )
 
     def tie(self, engine: Engine) -> None:
         """Sessions of this engine follow every change of accounts, roles and keys at once."""
@@ -44,11 +50,14 @@ class Auth:
         """Whether a token is still good; its idle time restarts."""
         return self.tokens.resolve(token) is not None
 
-    def reconfigure(self, limits: Limits) -> None:
-        """Take changed limits."""
+    def reconfigure(self, config: Config) -> None:
+        """Take a changed configuration."""
+        limits = config.limits
         self.tokens.limits = self.throttle.limits = limits
         self.accounts.reconfigure(limits)
         self.keys.reconfigure(limits)
+        if self.system is not None:
+            self.system.reconfigure(config.pam)
 
     def _ending_in(self, engine: Engine) -> Callable[[tuple[Registered, ...]], None]:
         def revoked(keys: tuple[Registered, ...]) -> None:

@@ -54,6 +54,18 @@ def test_the_server_has_no_capability_and_gains_none() -> None:
     assert service["NoNewPrivileges"] == "yes"
 
 
+@pytest.mark.parametrize("system", ["linux", "freebsd"])
+def test_the_rules_for_pam_ask_for_password_and_account_and_permit_nothing_else(system: str) -> None:
+    lines = (RC_D / "pam.d" / f"sysadmd.{system}").read_text().splitlines()
+    rules = [line.split() for line in lines if line and not line.startswith("#")]
+    modules = {kind: [rule[2] for rule in rules if rule[0] == kind] for kind in ("auth", "account")}
+    assert all("pam_unix.so" in found for found in modules.values())
+    # Nothing is sufficient, so no module can let somebody past another one; an empty password opens nothing.
+    assert {rule[1] for rule in rules} == {"required"}
+    assert not [rule for rule in rules if "nullok" in rule]
+    assert [rule[2] for rule in rules if rule[0] in ("password", "session")] == ["pam_deny.so"] * 2
+
+
 def test_stopping_the_executor_leaves_what_commands_left_behind() -> None:
     assert unit("sysadmd-executor.service")["Service"]["KillMode"] == "process"
 

@@ -24,7 +24,8 @@ async def auth(call: Call, services: Services) -> list[Any]:
     except BaseException:
         call.session.logout()
         raise
-    return adopt(call, services, services.tokens.issue(scope), method="password")
+    method = services.authenticator.means(scope.account)
+    return adopt(call, services, services.tokens.issue(scope), method=method)
 
 
 @method("rpc/auth_token")

@@ -44,7 +44,7 @@ def tokens(store: Store) -> int:
 def test_accounts_are_listed_by_name_with_their_roles_and_without_secrets(store: Store) -> None:
     add(store, "bob", "viewer", "operator", "viewer")
     add(store, "alice")
-    common = {"disabled": False, "created_at": 5.0, "changed_at": 5.0}
+    common = {"source": "local", "disabled": False, "created_at": 5.0, "changed_at": 5.0}
     assert store.read_now(account_table.list_accounts) == [
         {"name": "alice", "roles": [], **common},
         {"name": "bob", "roles": ["operator", "viewer"], **common},

@@ -15,7 +15,7 @@ from sysadmd.dispatcher import Dispatcher
 from sysadmd.dispatcher.link import LinkHandler
 from sysadmd.errors import ExecutorError
 from sysadmd.events import Draft, EventLog
-from sysadmd.executor.protocol import ErrorFrame, Exit, Listing, SignalName, Start, Started
+from sysadmd.executor.protocol import Authenticated, ErrorFrame, Exit, Listing, SignalName, Start, Started
 from sysadmd.limits import Limits
 from sysadmd.store import Store
 
@@ -25,6 +25,9 @@ class FakeExecutor:
 
     def __init__(self, instance: str | None = "i1") -> None:
         self.instance: str | None = None
+        self.features: frozenset[str] = frozenset()
+        self.verdict = Authenticated(request=1, ok=False)
+        self.asked: list[tuple[str, str]] = []
         self.first = instance
         self.handler: LinkHandler | None = None
         self.starts: list[Start] = []
@@ -71,6 +74,10 @@ class FakeExecutor:
         self.running[frame.attempt] = frame
         self.outputs[frame.attempt] = descriptor
         return True
+
+    async def authenticate(self, user: str, password: str) -> Authenticated:
+        self.asked.append((user, password))
+        return self.verdict
 
     def signal(self, attempt: str, name: SignalName) -> bool:
         if self.instance is not None:

@@ -13,10 +13,11 @@ import anyio
 import pytest
 
 from sysadmd.dispatcher import link as link_module
+from sysadmd.dispatcher import password_checks
 from sysadmd.dispatcher.link import ExecutorLink
-from sysadmd.errors import ExecutorError
+from sysadmd.errors import ExecutorError, TooManyRequests, Unavailable
 from sysadmd.executor import protocol
-from sysadmd.executor.protocol import Channel, ExecutorHello, Exit, Listing, Start
+from sysadmd.executor.protocol import Authenticate, Authenticated, Channel, ExecutorHello, Exit, Listing, Start
 
 
 class Recorder:
@@ -57,8 +58,15 @@ class FakeServer:
     def _frame(self, frame: Any, descriptor: int | None) -> None:
         self.frames.append(frame)
 
-    def hello(self, proto: int = protocol.PROTOCOL, instance: str = "i1") -> None:
-        self.channels[-1].send(ExecutorHello(proto=proto, instance=instance, boot_id="b", pid=1))
+    def hello(self, proto: int = protocol.PROTOCOL, instance: str = "i1", *features: str) -> None:
+        self.channels[-1].send(ExecutorHello(proto, instance, boot_id="b", pid=1, features=list(features)))
+
+    async def up(self, link: ExecutorLink, *features: str) -> None:
+        """Hello and listing, as seen by the link."""
+        await until(lambda: len(self.frames) == 2)
+        self.hello(protocol.PROTOCOL, "i1", *features)
+        self.listing()
+        await until(lambda: link.instance == "i1")
 
     def listing(self) -> None:
         self.channels[-1].send(Listing(running=[], exits=[]))
@@ -205,4 +213,72 @@ async def test_a_frame_that_is_too_large_is_the_callers_error(tmp_path: Path) ->
         assert theirs.recv(1) == b""
         theirs.close()
         assert link.instance == "i1"
+    server.close()
+
+
+async def test_verdicts_find_the_questions_they_answer(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, _):
+        await server.up(link, "pam")
+        zoe, max_ = (asyncio.ensure_future(link.authenticate(name, "sesame")) for name in ("zoe", "max"))
+        await until(lambda: len(server.frames) == 4)
+        asked = server.frames[2:]
+        assert [(frame.user, frame.password) for frame in asked] == [("zoe", "sesame"), ("max", "sesame")]
+        server.channels[-1].send(Authenticated(request=999, ok=True, uid=1))
+        server.channels[-1].send(Authenticated(request=asked[1].request, ok=False))
+        server.channels[-1].send(Authenticated(request=asked[0].request, ok=True, uid=4001, groups=["wheel"]))
+        assert (await zoe).uid == 4001
+        assert not (await max_).ok
+    server.close()
+
+
+async def test_an_executor_without_the_feature_is_not_asked(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, _):
+        with pytest.raises(Unavailable):
+            await link.authenticate("zoe", "sesame")
+        await server.up(link)
+        with pytest.raises(Unavailable):
+            await link.authenticate("zoe", "sesame")
+        assert link.instance == "i1"
+        assert not [frame for frame in server.frames if isinstance(frame, Authenticate)]
+    server.close()
+
+
+async def test_a_question_ends_with_its_link(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, _):
+        await server.up(link, "pam")
+        zoe = asyncio.ensure_future(link.authenticate("zoe", "sesame"))
+        await until(lambda: len(server.frames) == 3)
+        server.channels[-1].close()
+        with pytest.raises(Unavailable):
+            await zoe
+    server.close()
+
+
+async def test_a_question_that_nobody_answers_ends_at_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(password_checks, "DEADLINE", 0.05)
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, _):
+        await server.up(link, "pam")
+        with pytest.raises(Unavailable, match="in time"):
+            await link.authenticate("zoe", "sesame")
+    server.close()
+
+
+async def test_a_busy_executor_and_too_many_questions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(password_checks, "WAITING", 1)
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path) as (link, _):
+        await server.up(link, "pam")
+        zoe = asyncio.ensure_future(link.authenticate("zoe", "sesame"))
+        await until(lambda: len(server.frames) == 3)
+        with pytest.raises(TooManyRequests):
+            await link.authenticate("max", "sesame")
+        server.channels[-1].send(Authenticated(request=server.frames[2].request, ok=False, reason="busy"))
+        with pytest.raises(TooManyRequests):
+            await zoe
     server.close()

@@ -15,6 +15,8 @@ from sysadmd.executor.frames import (
     FRAME_LIMIT,
     Ack,
     AttemptLimits,
+    Authenticate,
+    Authenticated,
     Drain,
     ErrorFrame,
     ExecutorHello,
@@ -64,9 +66,25 @@ to_executor = st.one_of(
     st.builds(Ack, attempt=text),
     st.just(List()),
     st.just(Drain()),
+    st.builds(Authenticate, request=st.integers(1, 2**53), user=text, password=text),
 )
 from_executor = st.one_of(
-    st.builds(ExecutorHello, proto=st.integers(0, 99), instance=text, boot_id=text, pid=st.integers(1)),
+    st.builds(
+        ExecutorHello,
+        proto=st.integers(0, 99),
+        instance=text,
+        boot_id=text,
+        pid=st.integers(1),
+        features=st.lists(text),
+    ),
+    st.builds(
+        Authenticated,
+        request=st.integers(1, 2**53),
+        ok=st.booleans(),
+        uid=st.none() | st.integers(0, 2**32),
+        groups=st.lists(text),
+        reason=text,
+    ),
     started,
     exits,
     st.builds(Listing, running=st.lists(started, max_size=3), exits=st.lists(exits, max_size=3)),
@@ -171,3 +189,17 @@ def test_a_frame_of_the_wrong_form_is_an_error(body: bytes) -> None:
 def test_only_a_start_takes_a_descriptor() -> None:
     assert Start.takes_descriptor
     assert not any(kind.takes_descriptor for kind in (ServerHello, Signal, List, Ack, Drain, Exit, Started, Listing))
+
+
+def test_a_password_is_in_no_text_that_is_made_of_its_frame() -> None:
+    frame = Authenticate(request=7, user="zoe", password="open sesame")
+    texts = [repr(frame), str(frame), f"{frame}", repr([frame]), repr(frame.__rich_repr__())]
+    assert not [one for one in texts if "sesame" in one]
+    assert all("zoe" in one for one in texts)
+
+
+def test_an_executor_that_is_older_than_features_has_none() -> None:
+    hello = framed(b'{"frame":"hello","proto":1,"instance":"i","boot_id":"b","pid":1}')
+    (frame,) = FrameReader("server").feed(hello)
+    assert isinstance(frame, ExecutorHello)
+    assert frame.features == []
