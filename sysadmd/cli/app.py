@@ -13,6 +13,9 @@ COMMANDS = {
     "user": Lazy("sysadmd.cli.user:user", "Add, list and remove accounts, set passwords."),
     "token": Lazy("sysadmd.cli.token:token", "Make, list and revoke API tokens."),
     "session": Lazy("sysadmd.cli.session:session", "List who is connected, and end connections."),
+    "key": Lazy(
+        "sysadmd.cli.key:key", "Register, list and revoke the public keys that log in, and show this server's own."
+    ),
     "call": Lazy("sysadmd.cli.call:call", "Call a method and print its result."),
     "events": Lazy("sysadmd.cli.events:events", "Print events as they come."),
     "status": Lazy("sysadmd.cli.status:status", "Show who answers, and what it is doing."),

@@ -44,6 +44,7 @@ def write_backup(file: Path, state_dir: Path, node: str, config: Path | None, re
     """Write a backup of a state directory. Raises StateError when there is nothing to back up."""
     from sysadmd import __version__
     from sysadmd.cli.archive import Pack
+    from sysadmd.keys.bridge import BRIDGE_KEY_FILE
     from sysadmd.keys.certificate import CERTIFICATE_FILE, KEY_FILE
     from sysadmd.store import DATABASE_FILE, Store
 
@@ -56,7 +57,7 @@ def write_backup(file: Path, state_dir: Path, node: str, config: Path | None, re
             copy = Path(scratch, DATABASE_FILE)
             store.backup(copy, lambda left, total: report("database", total - left, total))
             files = {DATABASE_FILE: copy}
-            for name in (CERTIFICATE_FILE, KEY_FILE):
+            for name in (CERTIFICATE_FILE, KEY_FILE, BRIDGE_KEY_FILE):
                 if (state_dir / name).exists():
                     files[f"certificate/{name}"] = state_dir / name
             if config is not None:
