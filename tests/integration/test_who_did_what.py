@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sysadmd.errors import Unavailable
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer
 from tests.integration.test_rest import answer
@@ -79,3 +81,56 @@ async def test_a_peer_of_the_machine_is_recorded_by_its_uid_s_account(tmp_path: 
             assert await over(peer)("accounts", ADD) == 200
         (change,) = await records(live, "call", "unix")
     assert change["account"] == pwd.getpwuid(os.geteuid()).pw_name
+
+
+async def test_a_command_is_recorded_with_who_asked_for_it(tmp_path: Path) -> None:
+    run = {"action": "run", "tidy": [["rm", "-r", "/tmp/none"]]}
+    async with running_app(tmp_path) as live:
+        async with door(live, "tcp", "admin") as call:
+            assert await call("dispatcher", run) == 200
+        (record,) = await records(live, "call", "tcp")
+    assert (record["account"], record["method"]) == ("admin", "rpc/dispatcher/run")
+    assert record["args"]["tidy"] == run["tidy"]
+
+
+async def test_without_a_record_there_is_no_change(tmp_path: Path) -> None:
+    def full(*args: Any, **kwargs: Any) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(Unavailable("the disk is full"))
+        future.exception()  # looked at: the loop complains of nothing
+        return future
+
+    role = {"action": "set", "name": "night", "patterns": ["call:@read"]}
+    async with running_app(tmp_path) as live, door(live, "tcp", "admin") as call:
+        before = await live.app.auth.accounts.list(), await live.app.auth.accounts.roles()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(live.app.auth.audit, "record", full)
+            assert await call("accounts", ADD) == 503
+            assert await call("accounts", {"action": "set_roles", "name": "view", "roles": ["operator"]}) == 503
+            assert await call("roles", role) == 503
+            assert await call("dispatcher", {"action": "run", "a": "true"}) == 503
+            assert await call("dispatcher", {"action": "list"}) == 200
+        assert (await live.app.auth.accounts.list(), await live.app.auth.accounts.roles()) == before
+        assert live.app.dispatcher.figures() == {"pending": 0, "running": 0}
+        assert await call("roles", role) == 200
+
+
+async def test_only_administrators_read_the_trail(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live:
+        for account, expected in (("admin", 200), ("oper", 403), ("view", 403), ("nobody-much", 403)):
+            async with door(live, "rest", account) as call:
+                assert await call("audit", {"action": "list"}) == expected
+                assert await call("audit", {"action": "verify"}) == expected
+
+
+async def test_a_flood_of_refusals_is_counted_and_not_written(tmp_path: Path) -> None:
+    tries = 300
+    async with running_app(tmp_path) as live:
+        async with door(live, "tcp", "view") as call:
+            for _ in range(tries):
+                assert await call("accounts", ADD) == 403
+        await live.app.auth.audit.checkpoint()
+        written = len(await records(live, "refused", "tcp"))
+        counted = (await live.app.auth.audit.list(kind="suppressed"))["records"]
+    assert 1 <= written < tries
+    assert written + sum(sum(one["counts"].values()) for one in counted) == tries
