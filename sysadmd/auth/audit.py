@@ -241,20 +241,24 @@ class Audit:
         return Checkpoint(seq, head, now, key_id(public), signature)
 
 
-def verify_store(store: Store, key_dir: Path, anchors: dict[int, str] | None = None) -> Verdict:
-    """Look at the whole trail of an open database. Blocks; for a worker thread, or a command. Raises StateError."""
+def verify_store(
+    store: Store, key_dir: Path, anchors: dict[int, str] | None = None, public_key: bytes | None = None
+) -> Verdict:
+    """Look at the whole trail of an open database. Blocks; for a worker thread, or a command. `public_key` None: the
+    one in `key_dir`. Raises StateError.
+    """
 
     def look(connection: Connection) -> Verdict:
         checkpoints = audit_table.read_checkpoints(connection)
-        public_key = read_public_key(key_dir / PUBLIC_FILE)
-        if checkpoints and public_key is None:
+        key = public_key or read_public_key(key_dir / PUBLIC_FILE)
+        if checkpoints and key is None:
             raise StateError(f"{key_dir / PUBLIC_FILE}: is missing, so that no signature can be checked")
         try:
             head, damage = audit_table.read_head(connection), None
         except StateError as error:
             head, damage = None, f"changed: {error}"
         rows = partial(audit_table.read_rows, connection)
-        found = verify(rows, checkpoints, public_key=public_key, head=head, anchors=anchors)
+        found = verify(rows, checkpoints, public_key=key, head=head, anchors=anchors)
         if damage is not None and found.ok:
             return dataclasses.replace(found, first_bad=max(found.records, 1), reason=damage)
         return found

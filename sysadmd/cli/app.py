@@ -20,6 +20,7 @@ COMMANDS = {
     "events": Lazy("sysadmd.cli.events:events", "Print events as they come."),
     "status": Lazy("sysadmd.cli.status:status", "Show who answers, and what it is doing."),
     "config": Lazy("sysadmd.cli.config:config", "Check a configuration file."),
+    "audit": Lazy("sysadmd.cli.audit:audit", "Show, export and verify the audit trail."),
     "backup": Lazy("sysadmd.cli.backup:backup", "Write database, certificate and configuration to one file."),
     "restore": Lazy("sysadmd.cli.restore:restore", "Bring back what a backup holds."),
     "completion": Lazy("sysadmd.cli.completion:completion", "Print the completion script of a shell."),

@@ -27,7 +27,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 1024 * 1024
 CHUNK = 1024 * 1024
-_NAME = re.compile(r"sysadmd\.db|config\.toml|certificate/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"sysadmd\.db|config\.toml|audit/audit\.(key|pub)|certificate/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

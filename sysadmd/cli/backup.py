@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def backup(file: Path, state_dir: Path | None, config: Path | None, force: bool) -> None:
     """Write database, certificate and configuration to one file.
 
-    The server may run meanwhile. FILE holds password hashes and the private key of the certificate: it is made with
-    mode 0600, and its copies deserve the same. The output of processes is not in it.
+    The server may run meanwhile. FILE holds password hashes and the private keys of the certificate and of the audit
+    trail: it is made with mode 0600, and its copies deserve the same. The output of processes is not in it.
     """
     from sysadmd.cli.progress import progress
     from sysadmd.config import load
@@ -43,6 +43,8 @@ def backup(file: Path, state_dir: Path | None, config: Path | None, force: bool)
 def write_backup(file: Path, state_dir: Path, node: str, config: Path | None, report: Report) -> Manifest:
     """Write a backup of a state directory. Raises StateError when there is nothing to back up."""
     from sysadmd import __version__
+    from sysadmd.auth.audit_key import KEY_FILE as AUDIT_KEY
+    from sysadmd.auth.audit_key import PUBLIC_FILE as AUDIT_PUBLIC
     from sysadmd.cli.archive import Pack
     from sysadmd.keys.bridge import BRIDGE_KEY_FILE
     from sysadmd.keys.certificate import CERTIFICATE_FILE, KEY_FILE
@@ -57,9 +59,9 @@ def write_backup(file: Path, state_dir: Path, node: str, config: Path | None, re
             copy = Path(scratch, DATABASE_FILE)
             store.backup(copy, lambda left, total: report("database", total - left, total))
             files = {DATABASE_FILE: copy}
-            for name in (CERTIFICATE_FILE, KEY_FILE, BRIDGE_KEY_FILE):
-                if (state_dir / name).exists():
-                    files[f"certificate/{name}"] = state_dir / name
+            kept = {"certificate": (CERTIFICATE_FILE, KEY_FILE, BRIDGE_KEY_FILE), "audit": (AUDIT_KEY, AUDIT_PUBLIC)}
+            for folder, names in kept.items():
+                files |= {f"{folder}/{name}": state_dir / name for name in names if (state_dir / name).exists()}
             if config is not None:
                 files["config.toml"] = config
             created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import click
 
@@ -37,3 +38,11 @@ def resume_token(text: str) -> tuple[str, int]:
     if not epoch or not seq.isascii() or not seq.isdigit():
         raise click.BadParameter(f"{text!r} is no EPOCH:SEQ, as the events show it")
     return epoch, int(seq)
+
+
+def anchor(text: str) -> tuple[int, str]:
+    """`SEQ:HASH`, the number of an audit record and its hash."""
+    seq, _, digest = text.partition(":")
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", seq, re.ASCII) or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise click.BadParameter(f"{text!r} is no SEQ:HASH, the number of an audit record and its 64 digits")
+    return int(seq), digest.lower()

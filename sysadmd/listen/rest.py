@@ -158,7 +158,14 @@ class RestApi:
         return Response(self._metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _openapi(self, http: HttpRequest) -> Response:
-        return _json(openapi.document(list(self._engine.registry.methods.values())))
+        """The methods that the caller may call; without a log-in, those that are for everybody."""
+        self._refuse_foreign(http)
+        session = self._engine.open(DiscardOutlet(), _peer(http))
+        try:
+            await self._identify(http, session)
+            return _json(openapi.document(self._engine.registry.allowed(session.scope)))
+        finally:
+            session.close()
 
     # Requests
 

@@ -89,9 +89,12 @@ class Registry:
             raise BadRequest(f"args.action: {what}; {namespace}/{name} has {known}", path="args.action", rule="enum")
         return entry
 
-    def allowed(self, scope: Scope) -> Iterator[Method]:
-        """The methods that this scope may call, in order of their keys."""
-        return (m for m in self.methods.values() if m.access == "public" or scope.may_call(m.key, m.access))
+    def allowed(self, scope: Scope | None) -> Iterator[Method]:
+        """The methods that this scope may call, in order of their keys; None: that of a stranger."""
+        for declared in self.methods.values():
+            granted = scope is not None and scope.may_call(declared.key, declared.access)
+            if granted or declared.access == "public":
+                yield declared
 
     def _add_alias(self, alias: str, entry: Entry) -> None:
         """Another address of the same method: the documents and the original programs spell some differently."""

@@ -404,8 +404,8 @@ async def test_what_a_proxy_here_passes_on_does_not_count_as_loopback(tmp_path: 
 
 
 async def test_openapi_describes_what_can_be_called(tmp_path: Path) -> None:
-    async with running_app(tmp_path) as live, live.http(None) as http, live.http() as admin:
-        document = await (await http.get("/openapi.json")).json()
+    async with running_app(tmp_path) as live, live.http() as admin:
+        document = await (await admin.get("/openapi.json")).json()
         assert document["openapi"].startswith("3.1.")
         assert set(document["paths"]["/rpc/query"]) == {"get", "put", "post"}
         for path, item in document["paths"].items():

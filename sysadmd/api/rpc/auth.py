@@ -46,8 +46,11 @@ async def auth_token(call: Call, services: Services) -> list[Any]:
 @method("rpc/auth_clear")
 def auth_clear(call: Call, services: Services) -> dict[str, Any]:
     """Log out: the log-in token is revoked, subscriptions end."""
+    session = call.session
+    if session.scope is not None:
+        services.audit.record("logout", account=session.scope.account, peer=session.peer, session=session.id)
     revoke_attached(call, services)
-    call.session.logout()
+    session.logout()
     return {}
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select
 
+from sysadmd.auth.audit import Audit, verify_store
+from sysadmd.auth.audit_key import KEY_FILE
 from sysadmd.cli import main
 from sysadmd.errors import StateError
 from sysadmd.keys.certificate import ensure_certificate
 from sysadmd.store import DATABASE_FILE, Store
 from sysadmd.store.lock import StateLock
 from sysadmd.store.tables import account
+from tests.unit.auth.doubles import DirectLog
 
 
 def new_state(directory: Path, *accounts: str) -> str:
@@ -181,3 +185,24 @@ def test_a_state_error_is_what_the_library_raises(tmp_path: Path) -> None:
     new_state(tmp_path / "a")
     with pytest.raises(StateError):
         restore_backup(tmp_path / "none", tmp_path / "a", None, lambda *step: None, force=True)
+
+
+def test_the_audit_trail_and_its_key_come_back_and_are_good(tmp_path: Path) -> None:
+    new_state(tmp_path / "a")
+    store = Store.open(tmp_path / "a" / DATABASE_FILE)
+
+    async def sign(store: Store, directory: Path) -> None:
+        audit = Audit(store, DirectLog(store), node="n", key_dir=directory)
+        audit.record("call")
+        await audit.checkpoint()
+
+    asyncio.run(sign(store, tmp_path / "a"))
+    store.close()
+    assert backup(tmp_path / "a", tmp_path / "b") == 0
+    assert restore(tmp_path / "new", tmp_path / "b") == 0
+    assert (tmp_path / "new" / KEY_FILE).stat().st_mode & 0o777 == 0o600
+    restored = Store.open(tmp_path / "new" / DATABASE_FILE)
+    asyncio.run(sign(restored, tmp_path / "new"))
+    verdict = verify_store(restored, tmp_path / "new")
+    restored.close()
+    assert (verdict.ok, verdict.records, verdict.checkpoints) == (True, 2, 2)

@@ -71,6 +71,45 @@ def test_a_user_goes_before_the_token_of_the_environment(
     assert sys.stdin.read() == "rest"
 
 
+@pytest.mark.parametrize(
+    "given,environ,token,key",
+    [
+        ({}, {"SYSADMD_KEY": "/env.key"}, None, Path("/env.key")),
+        ({}, {"SYSADMD_KEY": "/env.key", "SYSADMD_TOKEN": "env"}, "env", Path("/env.key")),
+        ({"key": Path("/flag.key")}, {"SYSADMD_TOKEN": "env"}, None, Path("/flag.key")),
+        ({"key": Path("/flag.key")}, {"SYSADMD_KEY": "/env.key"}, None, Path("/flag.key")),
+        ({"token": "flag"}, {"SYSADMD_KEY": "/env.key", "SYSADMD_TOKEN": "env"}, "flag", None),
+        ({"token": "flag", "key": Path("/flag.key")}, {}, "flag", Path("/flag.key")),
+        ({}, {"SYSADMD_KEY": "", "SYSADMD_TOKEN": ""}, None, None),
+    ],
+)
+def test_what_is_said_here_goes_before_the_environment(
+    made: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    environ: dict[str, str],
+    token: str | None,
+    key: Path | None,
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    options(**given).client()
+    assert (made[0]["token"], made[0]["key"], made[0]["username"]) == (token, key, None)
+
+
+def test_a_user_goes_before_every_token_and_key(made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSADMD_KEY", "/env.key")
+    monkeypatch.setenv("SYSADMD_TOKEN", "env")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("secret\n"))
+    options(user="ines", password_stdin=True, token="flag", key=Path("/flag.key")).client()
+    assert (made[0]["token"], made[0]["key"], made[0]["username"]) == (None, None, "ines")
+
+
+def test_a_certificate_is_shown_beside_any_log_in(made: list[dict[str, Any]]) -> None:
+    options(cert=Path("/own.pem"), key=Path("/own.key")).client()
+    assert (made[0]["certificate"], made[0]["key"]) == (Path("/own.pem"), Path("/own.key"))
+
+
 def test_a_password_needs_a_user() -> None:
     with pytest.raises(click.UsageError, match="needs --user"):
         options(password_stdin=True).client()
