@@ -69,20 +69,31 @@ async def site() -> AsyncIterator[Site]:
 
 async def visit(served: Site, profile: Path) -> Any:
     """What the page reports, opened in a new browser with an empty profile."""
+    async with browser(profile, served.origin + "/"), asyncio.timeout(PATIENCE):
+        return await served.report
+
+
+async def shown(url: str, profile: Path) -> str:
+    """The document that a new browser shows for an address, once it has loaded all of it."""
+    async with browser(profile, "--dump-dom", url) as process, asyncio.timeout(PATIENCE):
+        return (await process.communicate())[0].decode()
+
+
+@contextlib.asynccontextmanager
+async def browser(profile: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     assert PROGRAM is not None
     with (profile.parent / "chromium.log").open("wb") as log:
-        browser = await asyncio.create_subprocess_exec(
-            *(PROGRAM, *FLAGS, f"--user-data-dir={profile}", served.origin + "/"),
+        process = await asyncio.create_subprocess_exec(
+            *(PROGRAM, *FLAGS, f"--user-data-dir={profile}", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
+            stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env={**os.environ, "HOME": str(profile.parent)},
             start_new_session=True,
         )
     try:
-        async with asyncio.timeout(PATIENCE):
-            return await served.report
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(browser.pid, signal.SIGKILL)  # the group that was begun above: the browser and its children
-        await browser.wait()
+            os.killpg(process.pid, signal.SIGKILL)  # the group that was begun above: the browser and its children
+        await process.wait()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from sysadmd.listen import rest
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import PASSWORD
-from tests.system.chromium import needs_chromium, site, visit
+from tests.system.chromium import needs_chromium, shown, site, visit
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180), needs_chromium]
 
@@ -149,3 +151,25 @@ async def test_the_same_page_of_a_listed_origin_does(tmp_path: Path) -> None:
         # Over HTTP a listed page may call, though it reads nothing; without a password that is a refusal of the call.
         assert live.app.engine.counts["rpc/auth", 200] >= 3
         assert any(code == 401 for _, code in live.app.engine.counts)
+
+
+ADDRESS = "/rpc/dispatcher?action=list"
+
+
+def with_password(live: LiveApp) -> str:
+    return live.rest_url.replace("//", f"//admin:{quote(PASSWORD)}@") + ADDRESS
+
+
+async def test_a_browser_that_knows_the_password_does_not_send_it(tmp_path: Path) -> None:
+    """It would send it again with whatever any page asks for."""
+    async with running_app(tmp_path) as live:
+        assert "Unauthorized" in await shown(with_password(live), tmp_path / "profile")
+        assert set(live.app.engine.counts) == {("rpc/dispatcher/list", 401)}
+
+
+async def test_a_browser_that_is_asked_for_the_password_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other half of the test above: what the browser is asked for is what makes the difference."""
+    monkeypatch.setattr(rest, "BROWSER_CHALLENGE", rest.CHALLENGE)
+    async with running_app(tmp_path) as live:
+        assert "jobs" in await shown(with_password(live), tmp_path / "profile")
+        assert live.app.engine.counts["rpc/dispatcher/list", 200] == 1
