@@ -10,7 +10,8 @@ from sysadmd.cli.lazy import Lazy, LazyGroup
 COMMANDS = {
     "serve": Lazy("sysadmd.cli.serve:serve", "Run the server."),
     "executor": Lazy("sysadmd.cli.executor:executor", "Run the executor, which starts commands for the server."),
-    "user": Lazy("sysadmd.cli.user:user", "Add, list and remove accounts, set passwords."),
+    "user": Lazy("sysadmd.cli.user:user", "Add, list, disable and remove accounts, set their passwords and roles."),
+    "role": Lazy("sysadmd.cli.role:role", "List, set and remove roles: what accounts may do."),
     "token": Lazy("sysadmd.cli.token:token", "Make, list and revoke API tokens."),
     "session": Lazy("sysadmd.cli.session:session", "List who is connected, and end connections."),
     "key": Lazy(

@@ -32,7 +32,7 @@ def password_options(command: F) -> F:
 
 @click.group()
 def user() -> None:
-    """Add, list and remove accounts, set passwords.
+    """Add, list, disable and remove accounts, set their passwords and roles.
 
     The running server is asked through its Unix socket; without one, its database is changed in place.
     """
@@ -40,7 +40,13 @@ def user() -> None:
 
 @user.command()
 @click.argument("name")
-@click.option("--role", "roles", multiple=True, metavar="ROLE", help="admin, operator or viewer; may be repeated.")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="ROLE",
+    help="admin, operator, viewer or one of `sysadmd role`; may be repeated.",
+)
 @password_options
 @click.option("--if-none", is_flag=True, help="Do nothing when there is an account already.")
 @state_dir_option
@@ -90,6 +96,34 @@ def remove(*, name: str, state_dir: Path | None) -> None:
         server.call("rpc/accounts/remove", {"name": name})
 
 
+@user.command("roles")
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", help="A role that it has from now on; may be repeated.")
+@state_dir_option
+def set_roles(*, name: str, roles: tuple[str, ...], state_dir: Path | None) -> None:
+    """Give an account these roles instead of those it has; without --role, none."""
+    from sysadmd.cli.directory import open_directory
+
+    with open_directory(state_dir) as server:
+        server.call("rpc/accounts/set_roles", {"name": name, "roles": sorted(set(roles))})
+
+
+@user.command()
+@click.argument("name")
+@state_dir_option
+def disable(*, name: str, state_dir: Path | None) -> None:
+    """Close an account; its tokens and connections end."""
+    _set_disabled(name, state_dir, disabled=True)
+
+
+@user.command()
+@click.argument("name")
+@state_dir_option
+def enable(*, name: str, state_dir: Path | None) -> None:
+    """Open an account again that was closed."""
+    _set_disabled(name, state_dir, disabled=False)
+
+
 @user.command("list")
 @click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal, one account a line.")
 @state_dir_option
@@ -101,6 +135,13 @@ def list_(*, as_json: bool, state_dir: Path | None) -> None:
     with open_directory(state_dir) as server:
         rows = server.call("rpc/accounts/list")["accounts"]
     print_rows({"name": "Name", "roles": "Roles"}, rows, as_json=as_json)
+
+
+def _set_disabled(name: str, state_dir: Path | None, *, disabled: bool) -> None:
+    from sysadmd.cli.directory import open_directory
+
+    with open_directory(state_dir) as server:
+        server.call("rpc/accounts/set_disabled", {"name": name, "disabled": disabled})
 
 
 def _new_password(name: str, *, password_stdin: bool, generate: bool) -> str:
