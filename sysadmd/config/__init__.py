@@ -98,10 +98,12 @@ class DispatcherConfig:
 
     `executor_socket`: of an executor that runs as root, while the server does not; None for one of our own user, with
     its socket in the state directory. `launch_executor`: start such a one where none answers.
+    `no_new_privs`: of commands that are run as root, unless the job says otherwise.
     """
 
     launch_executor: bool = True
     executor_socket: Path | None = None
+    no_new_privs: bool = False
     environment: tuple[str, ...] = ENVIRONMENT
     variables: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None

@@ -72,5 +72,6 @@ class Intake:
             cwd=spec.cwd,
             user=spec.user,
             timeout=spec.timeout,
+            no_new_privs=spec.no_new_privs,
             **tags,
         )

@@ -27,6 +27,7 @@ class Launcher:
         self._environment = {"PATH": DEFAULT_PATH, **allowed, **options.variables}
         self._timeout = options.timeout
         self._grace = config.limits.kill_grace
+        self._no_new_privs = options.no_new_privs
         self._rlimits = {name.lower(): value for name, value in options.rlimits.items()}
 
     def frame(self, job: Job, attempt: Attempt) -> Start:
@@ -42,13 +43,28 @@ class Launcher:
             env=environment,
             cwd=job.cwd or "/",
             user=job.user,
-            limits=AttemptLimits(timeout=timeout, grace=self._grace, rlimits=self._rlimits),
+            limits=AttemptLimits(
+                timeout=timeout, grace=self._grace, no_new_privs=self._locked(job), rlimits=self._rlimits
+            ),
         )
+
+    def _locked(self, job: Job) -> bool:
+        """Whether set-uid programs give nothing: who was named as a lesser user stays one, unless the job says so."""
+        if job.no_new_privs is not None:
+            return job.no_new_privs
+        return self._no_new_privs or (job.user is not None and not _is_root(job.user))
 
 
 def known_user(name: str) -> bool:
     """Whether the machine has that account."""
     return bool(_account(name))
+
+
+def _is_root(name: str) -> bool:
+    try:
+        return pwd.getpwnam(name).pw_uid == 0
+    except KeyError:
+        return False
 
 
 def _account(name: str) -> Mapping[str, str]:

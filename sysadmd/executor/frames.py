@@ -39,6 +39,8 @@ class AttemptLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Seconds until TERM; None for no bound."""
     grace: float = 5.0
     """Seconds from TERM to KILL."""
+    no_new_privs: bool = False
+    """Whether set-uid programs and file capabilities give nothing (prctl(2), procctl(2))."""
     rlimits: dict[str, int] = {}
     """Name of a resource(3) limit in lower case without its prefix (`nofile`, `as`, `core`) -> soft and hard value."""
 

@@ -18,7 +18,7 @@ Command: TypeAlias = str | Sequence[str]
 
 COMMANDS_MAX = 1000
 """Commands of one process: each finished one makes a durable event."""
-SPEC_KEYS = frozenset({"commands", "lane", "cwd", "user", "timeout"})
+SPEC_KEYS = frozenset({"commands", "lane", "cwd", "user", "timeout", "no_new_privs"})
 ARGUMENT_MAX = 131_071
 """Bytes of one argument: Linux's MAX_ARG_STRLEN less the closing NUL (execve(2))."""
 
@@ -28,7 +28,8 @@ class ProcessSpec:
     """What somebody asks the dispatcher to run.
 
     `commands` run one after another until one fails. `cwd` is an absolute path, `user` a login name (None: the
-    executor's own), `timeout` seconds for each command.
+    executor's own), `timeout` seconds for each command. `no_new_privs`: set-uid programs give nothing; None for the
+    default of the user.
     """
 
     commands: Sequence[Command]
@@ -36,6 +37,7 @@ class ProcessSpec:
     cwd: str | None = None
     user: str | None = None
     timeout: float | None = None
+    no_new_privs: bool | None = None
 
 
 def split_command(line: str, path: str | None = None) -> tuple[str, ...]:

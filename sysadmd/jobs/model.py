@@ -105,6 +105,7 @@ class Job(msgspec.Struct, frozen=True):
     cwd: str | None = None
     user: str | None = None
     timeout: float | None = None
+    no_new_privs: bool | None = None
     event_system: str | None = None
     extra: Mapping[str, Any] | None = None
     started_at: float | None = None

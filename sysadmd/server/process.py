@@ -17,6 +17,7 @@ import structlog
 
 from sysadmd.config import Config
 from sysadmd.errors import SysadmdError
+from sysadmd.executor.privileges import privilege_lock
 from sysadmd.limits import Limits
 from sysadmd.server import logs
 from sysadmd.server.notify import notify
@@ -34,6 +35,8 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     logs.configure(config.log)
     started = asyncio.Event()
     try:
+        if config.dispatcher.executor_socket is not None:
+            _lock_privileges()
         with StateLock(config.state_dir):
             return anyio.run(_main, config, reload, started, backend_options=_loop_options(config.limits))
     except (SysadmdError, OSError, BaseExceptionGroup) as error:
@@ -42,6 +45,14 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
             raise
         sys.stderr.write(f"sysadmd: {causes[0]}\n")
         return EXIT_USAGE
+
+
+def _lock_privileges() -> None:
+    """A server that starts no executor starts only queries: no set-uid program is of use to it, or to an intruder."""
+    try:
+        privilege_lock()()
+    except OSError as error:  # an older FreeBSD: one wall less, not a reason to stay down
+        log.warning("new privileges cannot be denied", reason=str(error))
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

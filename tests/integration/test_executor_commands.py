@@ -140,6 +140,15 @@ async def test_resource_limits_are_set(tmp_path: Path) -> None:
         assert output.split() == [b"64", b"0", b"64"]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the lock on privileges in Linux's /proc")
+@pytest.mark.parametrize("locked", [True, False])
+async def test_new_privileges_are_denied_where_the_start_says_so(tmp_path: Path, locked: bool) -> None:
+    limits = AttemptLimits(no_new_privs=locked, rlimits={"nofile": 64})
+    async with executor(tmp_path) as rig, rig.server() as server:
+        _, output = await server.run("sh", "-c", "grep NoNewPrivs /proc/self/status; ulimit -n", limits=limits)
+        assert output.split() == [b"NoNewPrivs:", b"1" if locked else b"0", b"64"]
+
+
 @needs_root
 async def test_a_command_runs_as_the_user_with_its_groups_only(tmp_path: Path) -> None:
     async with executor(tmp_path) as rig, rig.server() as server:

@@ -50,8 +50,9 @@ def as_user(name: str) -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
-# What User=, CapabilityBoundingSet= and NoNewPrivileges= of the server's unit do.
-INSIDE = [*as_user(SERVER), "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+# What User= and CapabilityBoundingSet= of the server's unit do; the server denies itself new privileges.
+STARTED = [*as_user(SERVER), "--bounding-set=-all", "--inh-caps=-all"]
+INSIDE = [*STARTED, "--no-new-privs"]
 
 
 @dataclass
@@ -138,7 +139,7 @@ def machine() -> Iterator[Machine]:
         config.write_text("")
         (directory / "secret.pem").touch(0o600)
         executor = [*SYSADMD, "executor", "--server-user", SERVER, "--executor-dir", str(home)]
-        serve = [*INSIDE, python, "-m", "sysadmd", "serve", "--no-executor", "--executor-socket"]
+        serve = [*STARTED, python, "-m", "sysadmd", "serve", "--no-executor", "--executor-socket"]
         serve += [str(home / "executor.sock"), "--state-dir", str(state), "--config", str(config)]
         serve += ["--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0"]
         with running(executor, dict(os.environ), directory / "executor.log") as one:
@@ -230,3 +231,21 @@ def test_commands_are_roots(machine: Machine) -> None:
     printed = machine.output("environment", {"commands": ["/usr/bin/env"]}).splitlines()
     assert {f"HOME={root.pw_dir}", f"USER={root.pw_name}", f"LOGNAME={root.pw_name}"} <= set(printed)
     assert not [line for line in printed if line.startswith("PYTHON")]
+
+
+@pytest.mark.parametrize(
+    "job, locked",
+    [
+        ({}, False),
+        ({"user": "root"}, False),
+        ({"user": STRANGER}, True),
+        ({"user": STRANGER, "no_new_privs": False}, False),
+        ({"no_new_privs": True}, True),
+    ],
+)
+def test_the_command_of_a_lesser_user_gains_no_privilege(machine: Machine, job: dict[str, Any], locked: bool) -> None:
+    name = f"status of {json.dumps(job)}"
+    lines = machine.output(name, {"commands": ["cat /proc/self/status"], **job}).splitlines()
+    user = pwd.getpwnam(job.get("user", "root"))
+    assert f"NoNewPrivs:\t{int(locked)}" in lines
+    assert "\t".join(["Uid:", *[str(user.pw_uid)] * 4]) in lines

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from sysadmd.config import Config, Socket
+from sysadmd.config import Config, DispatcherConfig, Socket
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.dispatcher.link import LinkHandler
 from sysadmd.errors import ExecutorError
@@ -167,13 +167,19 @@ async def bench(
     limits: Limits | None = None,
     use: float = 0.0,
     lanes: dict[str, int | None] | None = None,
+    options: DispatcherConfig | None = None,
 ) -> AsyncIterator[Bench]:
     """A dispatcher that looks every 10 ms."""
     limits = limits or Limits(running_update=0.01)
     fake = executor or FakeExecutor()
     shipped: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue": 1}
     config = Config(
-        state_dir=state, node="n", socket=Socket(state / "s"), limits=limits, lanes={**shipped, **(lanes or {})}
+        state_dir=state,
+        node="n",
+        socket=Socket(state / "s"),
+        limits=limits,
+        lanes={**shipped, **(lanes or {})},
+        dispatcher=options or DispatcherConfig(),
     )
     store = Store.open(state / "sysadmd.db")
     events = RecordingLog(store, node="n", limits=limits)

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from sysadmd.config import Config, Socket
+from sysadmd.config import Config, DispatcherConfig, Socket
 from sysadmd.dispatcher import Dispatcher, ProcessSpec
 from sysadmd.dispatcher.output import OutputFiles
 from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
@@ -53,6 +53,37 @@ async def test_the_start_frame_has_what_was_asked_for(tmp_path: Path, monkeypatc
         assert (frame.argv, frame.cwd, frame.user, frame.limits.timeout) == (["ls", "a b"], "/tmp", "root", 5.0)
         assert (frame.env["LANG"], frame.env["USER"], frame.env["HOME"]) == ("C.UTF-8", "root", "/root")
         assert "SECRET" not in frame.env
+
+
+@pytest.mark.parametrize(
+    "everywhere, user, asked, locked",
+    [
+        (False, None, None, False),
+        (False, "root", None, False),
+        (False, "nobody", None, True),
+        (False, "nobody", False, False),
+        (False, None, True, True),
+        (True, None, None, True),
+        (True, None, False, False),
+    ],
+)
+async def test_new_privileges_are_denied_by_job_by_user_or_by_configuration(
+    tmp_path: Path, everywhere: bool, user: str | None, asked: bool | None, locked: bool
+) -> None:
+    async with bench(tmp_path, options=DispatcherConfig(no_new_privs=everywhere)) as b:
+        await b.dispatcher.start({"p": ProcessSpec(["a"], user=user, no_new_privs=asked)}, "me")
+        await started(b)
+        assert b.executor.starts[0].limits.no_new_privs is locked
+
+
+async def test_commands_of_an_executor_of_root_have_roots_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USER", "LOGNAME"):
+        monkeypatch.setenv(name, "the server's")
+    async with bench(tmp_path, options=DispatcherConfig(executor_socket=Path("/run/x"))) as b:
+        await b.dispatcher.start({"p": ["a"]}, "me")
+        await started(b)
+        env, root = b.executor.starts[0].env, pwd.getpwnam("root")
+        assert (env["HOME"], env["USER"], env["LOGNAME"]) == (root.pw_dir, "root", "root")
 
 
 async def test_a_chain_goes_on_with_the_next_command_and_tells_of_the_first(tmp_path: Path) -> None:

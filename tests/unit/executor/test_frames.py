@@ -48,7 +48,11 @@ exits = st.builds(
     usage=st.none() | st.builds(Usage, user=seconds, system=seconds, max_rss=st.integers(0)),
 )
 limits = st.builds(
-    AttemptLimits, timeout=st.none() | seconds, grace=seconds, rlimits=st.dictionaries(text, st.integers(0, 2**60))
+    AttemptLimits,
+    timeout=st.none() | seconds,
+    grace=seconds,
+    no_new_privs=st.booleans(),
+    rlimits=st.dictionaries(text, st.integers(0, 2**60)),
 )
 to_executor = st.one_of(
     st.builds(ServerHello, proto=st.integers(0, 99), server=text),

@@ -108,9 +108,8 @@ def test_a_bad_setting_is_refused_with_its_path(spec: ProcessSpec, path: str) ->
 def test_every_form_of_a_process_gives_a_spec() -> None:
     assert process_spec("a b", "p") == ProcessSpec(("a b",))
     assert process_spec(["a", ["b", "c"]], "p") == ProcessSpec(["a", ["b", "c"]])
-    assert process_spec({"commands": "a", "lane": "x", "cwd": "/", "timeout": 3}, "p") == ProcessSpec(
-        ("a",), lane="x", cwd="/", timeout=3
-    )
+    settings = {"lane": "x", "cwd": "/", "user": "u", "timeout": 3.0, "no_new_privs": True}
+    assert process_spec({"commands": "a", **settings}, "p") == ProcessSpec(("a",), **settings)  # type: ignore[arg-type]
     spec = ProcessSpec(["a"])
     assert process_spec(spec, "p") is spec
 

@@ -32,8 +32,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def make(name: str = "p", count: int = 2, lane: str = "no_queue") -> Job:
     commands = [(f"c {n}", ("c", str(n))) for n in range(count)]
     extra = {"pkg_log": ""}
+    settings = {"cwd": "/tmp", "user": "nobody", "timeout": 3.0, "no_new_privs": False}
     return transitions.new_job(
-        id=ids(1e9), ext_id=name, lane=lane, owner="o", commands=commands, now=1.5, cwd="/tmp", timeout=3.0, extra=extra
+        id=ids(1e9), ext_id=name, lane=lane, owner="o", commands=commands, now=1.5, extra=extra, **settings
     )
 
 
