@@ -29,10 +29,12 @@ def backup(file: Path, state_dir: Path | None, config: Path | None, force: bool)
     The server may run meanwhile. FILE holds password hashes and the private keys of the certificate and of the audit
     trail: it is made with mode 0600, and its copies deserve the same. The output of processes is not in it.
     """
+    from sysadmd.cli.owner import become_owner
     from sysadmd.cli.progress import progress
     from sysadmd.config import load
 
     found = load(config, {"state_dir": str(state_dir)} if state_dir else {})
+    become_owner(found.state_dir)
     if file.exists() and not force:
         raise StateError(f"{file} exists; --force replaces it")
     with progress() as report:

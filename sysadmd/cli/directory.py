@@ -43,9 +43,11 @@ def open_directory(state_dir: Path | None) -> Iterator[Directory]:
         finally:
             client.close()
         return
+    from sysadmd.cli.owner import become_owner
     from sysadmd.server.offline import Offline
     from sysadmd.store.lock import StateLock
 
+    become_owner(directory)
     lock = StateLock(directory)
     try:
         lock.acquire(wait=LOCK_WAIT)

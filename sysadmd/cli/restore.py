@@ -37,11 +37,13 @@ def restore(file: Path, state_dir: Path | None, config: Path | None, force: bool
     The server must not run. Sums are verified before anything is touched. Events get a new epoch, so that clients which
     resume learn of the gap.
     """
+    from sysadmd.cli.owner import become_owner
     from sysadmd.cli.progress import progress
     from sysadmd.config import default_state_dir
     from sysadmd.store.lock import StateLock
 
     directory = (state_dir or default_state_dir()).absolute()
+    become_owner(directory)
     if config is not None and config.exists() and not force:
         raise StateError(f"{config} exists; --force replaces it")
     with StateLock(directory), progress() as report:

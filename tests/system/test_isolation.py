@@ -27,7 +27,9 @@ from tests.system.services import DEADLINE, SYSADMD, running, wait_for
 pytestmark = pytest.mark.system
 SERVER, STRANGER = "nobody", "daemon"
 NOT_RUN = "the isolation of the server was not tested"
-IMPORTS = "import sysadmd, msgspec, sqlalchemy, argon2.low_level, cryptography.x509"
+WHAT_IT_NEEDS = (
+    "import sys, gzip, sysadmd, msgspec, sqlalchemy, argon2.low_level, cryptography.x509; print(sys.base_prefix)"
+)
 KNOCK = """
 import socket, sys
 with socket.socket(socket.AF_UNIX) as sock:
@@ -56,23 +58,42 @@ INSIDE = [*STARTED, "--no-new-privs"]
 
 
 @dataclass
-class Machine:
-    """A running pair. `python` is an interpreter that the server's user can read, `env` what it is started with."""
+class Ground:
+    """A directory of root's that everybody may enter, an interpreter that the server's user can read, and what that is
+    started with.
+    """
 
     directory: Path
     python: str
     env: dict[str, str]
+
+    @property
+    def secret(self) -> Path:
+        """A file that only root may read."""
+        return self.directory / "secret.pem"
+
+    def state(self, name: str) -> Path:
+        """A state directory of the server's user."""
+        state, user = self.directory / name, pwd.getpwnam(SERVER)
+        state.mkdir(mode=0o700)
+        os.chown(state, user.pw_uid, user.pw_gid)
+        return state
+
+    def run(self, who: list[str], *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a program as somebody."""
+        return subprocess.run([*who, *argv], env=self.env, cwd="/", capture_output=True, text=True)
+
+
+@dataclass
+class Machine(Ground):
+    """A running pair."""
+
     server: subprocess.Popen[bytes]
 
     @property
     def home(self) -> Path:
         """The executor's directory."""
         return self.directory / "executor"
-
-    @property
-    def secret(self) -> Path:
-        """A file that only root may read."""
-        return self.directory / "secret.pem"
 
     def log(self, name: str) -> str:
         """What `server` or `executor` logged."""
@@ -102,10 +123,6 @@ class Machine:
             assert time.monotonic() < deadline, f"no {what}:\n{self.log('server')}\n{self.log('executor')}"
             time.sleep(0.05)
 
-    def run(self, who: list[str], *argv: str) -> subprocess.CompletedProcess[str]:
-        """Run a program as somebody."""
-        return subprocess.run([*who, *argv], env=self.env, cwd="/", capture_output=True, text=True)
-
     def knock(self, who: list[str]) -> subprocess.CompletedProcess[str]:
         """Say hello at the executor's socket; prints how many bytes the answer has."""
         return self.run(who, self.python, "-I", "-c", KNOCK, str(self.home / "executor.sock"), HELLO)
@@ -113,15 +130,20 @@ class Machine:
 
 def readable_python(env: dict[str, str]) -> str:
     """An interpreter that the server's user can run sysadmd with; root's own may be in root's home."""
-    for python in dict.fromkeys((sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")):
-        found = subprocess.run([*INSIDE, python, "-c", IMPORTS], env=env, cwd="/", capture_output=True, check=False)
-        if found.returncode == 0:
+    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        seen = [
+            subprocess.run([*who, python, "-c", WHAT_IT_NEEDS], env=env, cwd="/", capture_output=True, check=False)
+            for who in ([], INSIDE)
+            if Path(python).exists()
+        ]
+        # One that cannot read its own library finds another's; so both have to find the same.
+        if seen and seen[1].returncode == 0 and seen[0].stdout == seen[1].stdout:
             return python
     pytest.skip(f"no Python that {SERVER} can read has what sysadmd needs: {NOT_RUN}")
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
+def ground() -> Iterator[Ground]:
     if os.getuid() != 0:
         pytest.skip(f"not root: {NOT_RUN}")
     if shutil.which("setpriv") is None:
@@ -131,24 +153,27 @@ def machine() -> Iterator[Machine]:
     directory.chmod(0o755)
     modules = [str(Path(__file__).parents[2]), *(path for path in sys.path if path.endswith("-packages"))]
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(modules), "PYTHONDONTWRITEBYTECODE": "1"}
+    (directory / "secret.pem").touch(0o600)
     try:
-        python = readable_python(env)
-        state, home, config = directory / "state", directory / "executor", directory / "config.toml"
-        state.mkdir(mode=0o700)
-        os.chown(state, pwd.getpwnam(SERVER).pw_uid, pwd.getpwnam(SERVER).pw_gid)
-        config.write_text("")
-        (directory / "secret.pem").touch(0o600)
-        executor = [*SYSADMD, "executor", "--server-user", SERVER, "--executor-dir", str(home)]
-        serve = [*STARTED, python, "-m", "sysadmd", "serve", "--no-executor", "--executor-socket"]
-        serve += [str(home / "executor.sock"), "--state-dir", str(state), "--config", str(config)]
-        serve += ["--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0"]
-        with running(executor, dict(os.environ), directory / "executor.log") as one:
-            wait_for(home / "executor.sock", one, directory / "executor.log")
-            with running(serve, env, directory / "server.log") as server:
-                wait_for(state / "sysadmd.sock", server, directory / "server.log")
-                yield Machine(directory, python, env, server)
+        yield Ground(directory, readable_python(env), env)
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def machine(ground: Ground) -> Iterator[Machine]:
+    directory, state = ground.directory, ground.state("state")
+    home, config = directory / "executor", directory / "config.toml"
+    config.write_text("")
+    executor = [*SYSADMD, "executor", "--server-user", SERVER, "--executor-dir", str(home)]
+    serve = [*STARTED, ground.python, "-m", "sysadmd", "serve", "--no-executor", "--executor-socket"]
+    serve += [str(home / "executor.sock"), "--state-dir", str(state), "--config", str(config)]
+    serve += ["--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0"]
+    with running(executor, dict(os.environ), directory / "executor.log") as one:
+        wait_for(home / "executor.sock", one, directory / "executor.log")
+        with running(serve, ground.env, directory / "server.log") as server:
+            wait_for(state / "sysadmd.sock", server, directory / "server.log")
+            yield Machine(directory, ground.python, ground.env, server)
 
 
 def status(pid: int) -> dict[str, list[str]]:
@@ -249,3 +274,28 @@ def test_the_command_of_a_lesser_user_gains_no_privilege(machine: Machine, job: 
     user = pwd.getpwnam(job.get("user", "root"))
     assert f"NoNewPrivs:\t{int(locked)}" in lines
     assert "\t".join(["Uid:", *[str(user.pw_uid)] * 4]) in lines
+
+
+def test_what_root_does_to_a_stopped_servers_directory_stays_the_servers(ground: Ground) -> None:
+    state, owner = ground.state("stopped"), pwd.getpwnam(SERVER).pw_uid
+    sysadmd = [ground.python, "-m", "sysadmd"]
+    added = ground.run(sysadmd, "user", "add", "ann", "--generate", "--state-dir", str(state))
+    assert added.returncode == 0, added.stderr
+    backup = state / "backup"
+    assert ground.run(sysadmd, "backup", str(backup), "--state-dir", str(state)).returncode == 0
+    restored = ground.run(sysadmd, "restore", str(backup), "--force", "--state-dir", str(state))
+    assert restored.returncode == 0, restored.stderr
+    made = list(state.rglob("*"))
+    assert state / "sysadmd.db" in made
+    assert {path.lstat().st_uid for path in made} == {owner}
+
+
+def test_a_link_in_the_servers_directory_leads_root_nowhere(ground: Ground) -> None:
+    state = ground.state("trap")
+    (state / "sysadmd.db").symlink_to(ground.secret)
+    for argv in (["user", "add", "ann", "--generate"], ["backup", str(ground.directory / "copy")]):
+        done = ground.run([ground.python, "-m", "sysadmd"], *argv, "--state-dir", str(state))
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+    assert ground.secret.read_bytes() == b""
+    assert not (ground.directory / "copy").exists()
