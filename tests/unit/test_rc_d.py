@@ -85,10 +85,31 @@ def test_a_bad_configuration_is_not_retried() -> None:
     assert unit("sysadmd.service")["Service"]["RestartPreventExitStatus"] == "2"
 
 
-def test_both_units_share_the_state_directory() -> None:
-    kept = {name: unit(name)["Service"] for name in UNITS}
-    assert {service["StateDirectory"] for service in kept.values()} == {"sysadmd"}
-    assert {service["StateDirectoryMode"] for service in kept.values()} == {"0700"}
+def test_the_server_is_no_root_and_the_executor_takes_orders_from_its_user() -> None:
+    server, executor = unit("sysadmd.service")["Service"], unit("sysadmd-executor.service")["Service"]
+    assert (server["User"], executor["User"]) == ("sysadmd", "root")
+    assert f"--server-user {server['User']} " in executor["ExecStart"]
+    assert f"\nu {server['User']} " in (RC_D / "sysadmd.sysusers").read_text()
+
+
+def test_the_executors_directory_is_its_own_and_the_server_finds_the_socket_there() -> None:
+    server, executor = unit("sysadmd.service")["Service"], unit("sysadmd-executor.service")["Service"]
+    assert (server["StateDirectory"], server["StateDirectoryMode"]) == ("sysadmd", "0700")
+    assert (executor["StateDirectory"], executor["StateDirectoryMode"]) == ("sysadmd-executor", "0711")
+    directory = f"/var/lib/{executor['StateDirectory']}"
+    assert f"--executor-dir {directory} " in executor["ExecStart"]
+    assert f"--executor-socket {directory}/executor.sock " in server["ExecStart"]
+    assert f"--state-dir /var/lib/{server['StateDirectory']} " in server["ExecStart"]
+
+
+def test_the_scripts_agree_on_user_and_socket() -> None:
+    server, executor = ((RC_D / name).read_text() for name in SCRIPTS)
+    defaults = dict(re.findall(r"^: \"\$\{(\w+):=(.*)\}\"$", server + executor, re.MULTILINE))
+    assert defaults["sysadmd_runas"] == defaults["sysadmd_executor_server"] == "_sysadmd"
+    assert defaults["sysadmd_executor_socket"] == f"{defaults['sysadmd_executor_dir']}/executor.sock"
+    assert "-u ${sysadmd_runas}" in server
+    assert "--executor-socket ${sysadmd_executor_socket}" in server
+    assert "--server-user ${sysadmd_executor_server} --executor-dir ${sysadmd_executor_dir}" in executor
 
 
 def test_the_executors_unit_explains_each_privilege() -> None:
