@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from sysadmd.events.record import Draft
+from sysadmd.keys.signing import PrivateKey
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer, running_server
 from tests.integration.test_rest import answer, refused
@@ -98,6 +99,33 @@ async def test_nobody_makes_one_for_another_or_with_more_than_they_may(tmp_path:
         assert (await create(viewer, scopes=["call:rpc/dispatcher/list"]))["token"]
         made = await viewer.call("rpc", "tokens", {"action": "list"})
         assert [one["name"] for one in made["tokens"]] == ["monitor"]
+
+
+async def test_a_confined_one_finds_no_way_out_of_its_bound(tmp_path: Path) -> None:
+    """It may call all that makes and changes identities, and each of that would give it more than it has."""
+    key = PrivateKey.generate("ed25519").public.registered
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("tokens", {"action": "create", "name": "wider"}),
+        ("tokens", {"action": "create", "name": "wider", "scopes": ["call:*"]}),
+        ("tokens", {"action": "create", "name": "wider", "user": "view"}),
+        ("settings", {"action": "register_ssl_cert", "pub_key": key}),
+        ("accounts", {"action": "passwd", "name": "admin", "password": "mine from now on"}),
+        ("accounts", {"action": "add", "name": "puppet", "password": "mine from now on", "roles": ["admin"]}),
+        ("accounts", {"action": "set_roles", "name": "view", "roles": ["admin"]}),
+        ("roles", {"action": "set", "name": "viewer", "patterns": ["call:*"]}),
+    ]
+    scopes = [f"call:rpc/{name}/*" for name in ("accounts", "roles", "settings", "tokens", "sessions")]
+    async with running_app(tmp_path) as live, live.connect() as admin, live.connect(login=None) as program:
+        made = await create(admin, scopes=scopes)
+        await program.call("rpc", "auth_token", {"token": made["token"]})
+        for name, args in ways:
+            assert await code(program, name, args) == 403, (name, args)
+        async with live.connect("view") as viewer:
+            found = (await admin.call("rpc", "sessions", {"action": "list"}))["sessions"]
+            (theirs,) = [one["id"] for one in found if one["account"] == "view"]
+            assert await code(program, "sessions", {"action": "kill", "id": theirs}) == 404
+            assert await code(viewer, "query") == 200
+        assert (await create(program, "narrower", scopes=["call:rpc/sessions/list"]))["token"]
 
 
 # Ends
