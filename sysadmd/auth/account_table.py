@@ -56,7 +56,7 @@ def add_account(
 
 def remove_account(connection: Connection, name: str, by: Grantor | None = None) -> None:
     """Remove an account, its roles and its tokens. Raises NotFound, and Forbidden when it may do more than `by`."""
-    _check_held(connection, name, by)
+    check_held(connection, name, by)
     for table in (token, account_role):
         connection.execute(delete(table).where(table.c.account == name))
     if connection.execute(delete(account).where(account.c.name == name)).rowcount == 0:
@@ -67,7 +67,7 @@ def set_password(connection: Connection, name: str, password_hash: str, now: flo
     """Set an account's password and end its tokens. Raises NotFound, Forbidden as `remove_account`, and Conflict for an
     account of the machine.
     """
-    _check_held(connection, name, by)
+    check_held(connection, name, by)
     source = connection.scalar(select(account.c.source).where(account.c.name == name))
     if source is None:
         raise _missing(name)
@@ -85,7 +85,7 @@ def set_roles(connection: Connection, name: str, roles: Iterable[str], by: Grant
     """
     if connection.scalar(select(account.c.name).where(account.c.name == name)) is None:
         raise _missing(name)
-    _check_held(connection, name, by)
+    check_held(connection, name, by)
     wanted = _check_roles(connection, roles, by)
     connection.execute(delete(account_role).where(account_role.c.account == name))
     _give(connection, name, wanted)
@@ -93,7 +93,7 @@ def set_roles(connection: Connection, name: str, roles: Iterable[str], by: Grant
 
 def set_disabled(connection: Connection, name: str, disabled: bool, by: Grantor | None = None) -> None:  # noqa: FBT001
     """Whether an account may not log in; its tokens end when it may not. Raises as `remove_account`."""
-    _check_held(connection, name, by)
+    check_held(connection, name, by)
     if connection.execute(update(account).where(account.c.name == name).values(disabled=disabled)).rowcount == 0:
         raise _missing(name)
     if disabled:
@@ -144,7 +144,7 @@ def _check_roles(connection: Connection, names: Iterable[str], by: Grantor | Non
     return wanted
 
 
-def _check_held(connection: Connection, name: str, by: Grantor | None) -> None:
+def check_held(connection: Connection, name: str, by: Grantor | None) -> None:
     """Refuse to touch an account that may do more than `by`, whether or not it is disabled."""
     if by is not None:
         held = connection.scalars(select(account_role.c.role).where(account_role.c.account == name))

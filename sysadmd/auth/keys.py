@@ -24,10 +24,11 @@ from typing import Any, Literal
 import anyio.to_thread
 from sqlalchemy import Connection
 
-from sysadmd.auth import key_table
+from sysadmd.auth import account_table, key_table
 from sysadmd.auth.accounts import REFUSED
 from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.challenge import Challenge
+from sysadmd.auth.granting import Grantor
 from sysadmd.auth.identity import Peer
 from sysadmd.auth.key_table import Keyring, Registered
 from sysadmd.auth.lane import Lane
@@ -91,7 +92,7 @@ class Keys:
 
     async def register(
         self,
-        by: Scope,
+        by: Grantor,
         account: str,
         text: str,
         *,
@@ -99,22 +100,38 @@ class Keys:
         email: str = "",
         certificate: str | None = None,
     ) -> None:
-        """Register a key, and the certificate that it comes in, for an account.
+        """Register a key, and the certificate that goes with it, for an account.
 
-        Raises BadRequest (no usable key), Forbidden (`by` would get more than it has), NotFound, Conflict and
-        TooManyRequests as `key_table.register`.
+        Whoever has the key has all that the account has, or will have once it is no longer disabled, so the caller must
+        have that already. A certificate makes the listener ask every client for one, which is not for everybody to
+        decide. Raises BadRequest (no usable key), Forbidden, and NotFound, Conflict and TooManyRequests as
+        `key_table.register`.
         """
-        self._may_register(by, account, certificate)
+        if account != by.scope.account and not by.scope.administers:
+            raise Forbidden("only an administrator may register a key for another account")
+        if certificate is not None and not by.scope.administers:
+            raise Forbidden("only an administrator may register a certificate")
         key = await anyio.to_thread.run_sync(_parsed, text, certificate)
         now, limit = self._clock(), self.limits.keys_per_account
-        await self._change(
-            lambda connection: key_table.register(connection, account, key, nickname, email, now=now, limit=limit)
-        )
 
-    async def revoke(self, account: str, text: str) -> None:
-        """Revoke a key of an account; sessions and tokens that it opened end. Raises BadRequest and NotFound."""
+        def write(connection: Connection) -> None:
+            account_table.check_held(connection, account, by)
+            key_table.register(connection, account, key, nickname, email, now=now, limit=limit)
+
+        await self._change(write)
+
+    async def revoke(self, account: str, text: str, *, by: Grantor | None = None) -> None:
+        """Revoke a key of an account; sessions and tokens that it opened end. Raises BadRequest, NotFound, and
+        Forbidden when the account is another one's that may do more than `by`.
+        """
         key = await anyio.to_thread.run_sync(signing.parse, text)
-        await self._change(lambda connection: key_table.revoke(connection, account, key.fingerprint))
+
+        def write(connection: Connection) -> None:
+            if by is not None and account != by.scope.account:
+                account_table.check_held(connection, account, by)
+            key_table.revoke(connection, account, key.fingerprint)
+
+        await self._change(write)
 
     # Logging in
 
@@ -165,20 +182,6 @@ class Keys:
         return claimed if good and key is not None else None
 
     # Changes
-
-    def _may_register(self, by: Scope, account: str, certificate: str | None) -> None:
-        """Whoever has the key has all that the account has, so the caller must have that already.
-
-        A certificate makes the listener ask every client for one, which is not for everybody to decide.
-        """
-        if account != by.account and not by.administers:
-            raise Forbidden("only an administrator may register a key for another account")
-        if certificate is not None and not by.administers:
-            raise Forbidden("only an administrator may register a certificate")
-        held = self._policy.scope(account)
-        beyond = None if held is None else by.covers(held.patterns)
-        if beyond is not None:
-            raise Forbidden(f"a key would open what {account} may and you may not: {beyond}")
 
     async def _change(self, write: Callable[[Connection], None]) -> None:
         """Commit a change and take the keyring that it leaves, even if whoever asked for it is gone by then."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +141,8 @@ async def test_a_key_for_an_account_that_may_more_than_the_caller_is_403(tmp_pat
         for user in ("admin", "view", "nobody-at-all"):
             assert await refused(oper, "register_ssl_cert", pub_key=REGISTERED_KEY, user=user) == Forbidden.code
         # One who administers, and yet holds less than `admin`, makes no way to it either.
-        policy = live.app.auth.policy
-        roles = {**policy._rows.roles, "clerk": ("call:@admin", "call:@read")}
-        policy.replace(replace(policy._rows, roles=roles, accounts={**policy._rows.accounts, "view": ("clerk",)}), None)
+        await live.app.auth.accounts.set_role("clerk", ("call:@admin", "call:@read"), ())
+        await live.app.auth.accounts.set_roles("view", ("clerk",))
         async with live.connect("view") as clerk:
             assert await refused(clerk, "register_ssl_cert", pub_key=REGISTERED_KEY, user="admin") == Forbidden.code
             assert await refused(clerk, "register_ssl_cert", pub_key=REGISTERED_KEY) == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sysadmd.api.rpc.granting import grantor
 from sysadmd.api.services import Services
 from sysadmd.auth.keys import described
 from sysadmd.errors import BadRequest, NotFound
@@ -15,7 +16,7 @@ async def register_ssl_cert(call: Call, services: Services) -> dict[str, Any]:
     """Register a key for the caller's account, or another one."""
     args = call.args
     await services.keys.register(
-        call.caller,
+        grantor(call, services),
         args.get("user", call.caller.account),
         args["pub_key"],
         nickname=args.get("nickname", ""),
@@ -47,7 +48,7 @@ async def revoke_ssl_cert(call: Call, services: Services) -> dict[str, Any]:
     if account != call.caller.account and not call.caller.administers:
         raise BadRequest("there is no such key of yours", path="args.user")
     try:
-        await services.keys.revoke(account, call.args["pub_key"])
+        await services.keys.revoke(account, call.args["pub_key"], by=grantor(call, services))
     except NotFound as error:
         raise BadRequest(error.message, path="args.pub_key") from None
     return {}

@@ -12,6 +12,7 @@ import pytest
 
 from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.challenge import Challenge
+from sysadmd.auth.granting import Grantor
 from sysadmd.auth.identity import Peer
 from sysadmd.auth.key_table import Registered
 from sysadmd.auth.keys import Keys, described
@@ -47,7 +48,7 @@ class Rig:
         return scope
 
     async def register(self, account: str, key: PrivateKey, by: Scope = ADMIN, **more: Any) -> None:
-        await self.keys.register(by, account, key.public.registered, **more)
+        await self.keys.register(Grantor(by), account, key.public.registered, **more)
 
     async def log_in(self, answer: dict[str, Any], challenge: Challenge | None) -> tuple[Scope, str]:
         return await self.keys.log_in(self.door, challenge, answer, PEER, "s1")
@@ -213,14 +214,47 @@ async def test_everybody_registers_for_themselves_only(rig: Rig) -> None:
 async def test_nobody_registers_a_key_for_one_who_may_more(rig: Rig) -> None:
     """The key would be a way to what its maker does not hold."""
     clerk = Scope("clerk", (), ("call:@admin",))
-    with pytest.raises(Forbidden, match="bob may and you may not"):
+    with pytest.raises(Forbidden, match=r"account 'bob' has .*, which clerk does not hold"):
         await rig.register("bob", private("other"), by=clerk)
     assert rig.keys.of() == []
 
 
+async def test_nor_for_one_who_would_once_it_is_no_longer_disabled(rig: Rig) -> None:
+    clerk = Scope("clerk", (), ("call:@admin",))
+    rig.auth.alter("bob", "update account set disabled = 1 where name = ?")
+    with pytest.raises(Forbidden, match="which clerk does not hold"):
+        await rig.register("bob", private("other"), by=clerk)
+    assert rig.keys.of() == []
+
+
+async def test_nobody_revokes_a_key_of_another_who_may_more(rig: Rig) -> None:
+    clerk = Grantor(Scope("clerk", (), ("call:@admin",)))
+    await rig.register("bob", private("bob"))
+    with pytest.raises(Forbidden, match="which clerk does not hold"):
+        await rig.keys.revoke("bob", private("bob").public.pem, by=clerk)
+    await rig.keys.revoke("bob", private("bob").public.pem, by=Grantor(rig.scope("bob").bounded(["call:rpc/*"])))
+    assert rig.keys.of() == []
+
+
+async def test_a_locked_out_address_proves_nothing(auth: Auth) -> None:
+    await auth.accounts.add("alice", "secret", ["viewer"])
+    rig, key = Rig(auth), private("alice")
+    await rig.register("alice", key)
+    auth.throttle.limits = Limits(login_failures_prefix=3)
+    for _ in range(3):
+        challenge = fresh()
+        with pytest.raises(Unauthorized):
+            await rig.log_in(modern(private("other"), challenge), challenge)
+    challenge = fresh()
+    with pytest.raises(Unauthorized, match="wrong name or password"):
+        await rig.log_in(modern(key, challenge), challenge)
+    elsewhere = Peer("198.51.100.1", "tcp")
+    assert await rig.keys.log_in(rig.door, challenge, modern(key, challenge), elsewhere, "s2")
+
+
 async def test_a_confined_token_does_not_make_a_key_that_is_not(rig: Rig) -> None:
     confined = rig.scope("alice").bounded(["call:rpc/settings/*"])
-    with pytest.raises(Forbidden, match="alice may and you may not"):
+    with pytest.raises(Forbidden, match="which alice does not hold"):
         await rig.register("alice", private("alice"), by=confined)
 
 
@@ -236,7 +270,7 @@ async def test_the_account_has_to_exist_and_the_key_to_be_free(rig: Rig) -> None
     with pytest.raises(Conflict):
         await rig.register("bob", private("alice"))
     with pytest.raises(BadRequest, match="cannot be used"):
-        await rig.keys.register(ADMIN, "bob", "c3NoLXJzYQ==")
+        await rig.keys.register(Grantor(ADMIN), "bob", "c3NoLXJzYQ==")
 
 
 async def test_the_limit_is_of_today(rig: Rig) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sysadmd.auth.authenticator import Authenticator
+from sysadmd.auth.granting import Grantor
 from sysadmd.auth.keys import Keys
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.trail import NoTrail
@@ -45,7 +46,7 @@ class Bench:
         self.certificates = ClientCertificates(self.keys, door, clock=lambda: self.now)
 
     async def register(self, account: str = "ann") -> None:
-        args = (ADMIN, account, public_key(self.private))
+        args = (Grantor(ADMIN), account, public_key(self.private))
         await self.keys.register(*args, certificate=self.certificate.read_text())
 
     async def show(self, session: Session, shown: bytes | None) -> None:
