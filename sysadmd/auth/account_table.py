@@ -68,10 +68,7 @@ def set_password(connection: Connection, name: str, password_hash: str, now: flo
     account of the machine.
     """
     check_held(connection, name, by)
-    source = connection.scalar(select(account.c.source).where(account.c.name == name))
-    if source is None:
-        raise _missing(name)
-    if source != "local":
+    if _source(connection, name) != "local":
         raise Conflict(f"{name} is an account of the machine: its password is set there, with passwd(1)")
     change = update(account).where(account.c.name == name).values(password_hash=password_hash, changed_at=now)
     connection.execute(change)
@@ -81,11 +78,12 @@ def set_password(connection: Connection, name: str, password_hash: str, now: flo
 def set_roles(connection: Connection, name: str, roles: Iterable[str], by: Grantor | None = None) -> None:
     """Give an account these roles instead of those it has.
 
-    Raises NotFound, BadRequest (unknown role) and Forbidden (`by` does not hold what it had, or would get).
+    Raises NotFound, BadRequest (unknown role), Forbidden (`by` does not hold what it had, or would get), and Conflict
+    for an account of the machine, which would have its groups' roles again with the next log-in.
     """
-    if connection.scalar(select(account.c.name).where(account.c.name == name)) is None:
-        raise _missing(name)
     check_held(connection, name, by)
+    if _source(connection, name) != "local":
+        raise Conflict(f"{name} is an account of the machine: its groups give its roles; here it can be disabled")
     wanted = _check_roles(connection, roles, by)
     connection.execute(delete(account_role).where(account_role.c.account == name))
     _give(connection, name, wanted)
@@ -132,6 +130,14 @@ def policy_rows(connection: Connection) -> PolicyRows:
     rows = connection.execute(select(account.c.name, account.c.source, account.c.disabled)).all()
     accounts = {row.name: roles.get(row.name, ()) for row in rows if not row.disabled}
     return PolicyRows(patterns, accounts, frozenset(row.name for row in rows if row.source == "local"))
+
+
+def _source(connection: Connection, name: str) -> str:
+    """`local` or `system`. Raises NotFound."""
+    source: str | None = connection.scalar(select(account.c.source).where(account.c.name == name))
+    if source is None:
+        raise _missing(name)
+    return source
 
 
 def _check_roles(connection: Connection, names: Iterable[str], by: Grantor | None) -> list[str]:

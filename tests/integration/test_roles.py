@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,27 @@ async def test_a_change_of_a_role_is_felt_by_open_connections_at_once(tmp_path: 
             assert code(await wanda.request("rpc", "dispatcher", {"action": "list"})) == 403
             publish(live, "a", "three")
             assert "dispatcher" not in await seen_until(wanda, "three")
+
+
+async def test_a_change_of_a_role_is_felt_by_an_open_event_stream(tmp_path: Path) -> None:
+    async with running_app(tmp_path, accounts=PEOPLE) as live, live.connect() as admin, live.http("wanda") as http:
+        assert code(await roles(admin, "set", name="watcher", patterns=WATCHER)) == 200
+        assert code(await accounts(admin, "set_roles", name="wanda", roles=["watcher"])) == 200
+        async with http.get("/api/v1/events?topic=dispatcher,life_preserver") as stream:
+            assert stream.status == 200
+
+            async def topics_until(mark: str) -> list[str]:
+                text = ""
+                while not ("event: life_preserver" in text and mark in text.rpartition("event: life_preserver")[2]):
+                    text += (await asyncio.wait_for(stream.content.readline(), 10)).decode()
+                return [line[7:].strip() for line in text.splitlines() if line.startswith("event: ")]
+
+            publish(live, "a", "one")
+            assert await topics_until("one") == ["dispatcher", "life_preserver"]
+            less = [one for one in WATCHER if one != "event:dispatcher"]
+            assert code(await roles(admin, "set", name="watcher", patterns=less)) == 200
+            publish(live, "a", "two")
+            assert await topics_until("two") == ["life_preserver"]
 
 
 async def test_roles_taken_from_an_account_are_gone_from_its_connections(tmp_path: Path) -> None:

@@ -207,6 +207,18 @@ def test_nobody_gives_an_account_what_they_do_not_hold(store: Store) -> None:
     assert [one["name"] for one in store.read_now(account_table.list_accounts)] == ["bob"]
 
 
+def test_the_roles_of_an_account_of_the_machine_are_its_groups_alone(store: Store) -> None:
+    """Set here, they would come back with the next log-in, unseen by whoever took them away."""
+    account(store, "olga", "viewer")
+    of_the_machine = update(tables.account).where(tables.account.c.name == "olga").values(source="system")
+    store.write_now(lambda c: c.execute(of_the_machine))
+    with pytest.raises(Conflict, match="its groups give its roles"):
+        store.write_now(lambda c: account_table.set_roles(c, "olga", ()))
+    assert store.read_now(account_table.policy_rows).accounts == {"olga": ("viewer",)}
+    with pytest.raises(NotFound):
+        store.write_now(lambda c: account_table.set_roles(c, "nobody", ()))
+
+
 def test_a_disabled_account_is_hidden_from_the_policy_but_keeps_its_roles(store: Store) -> None:
     account(store, "bob", "viewer")
     store.write_now(lambda c: account_table.set_disabled(c, "bob", True))
