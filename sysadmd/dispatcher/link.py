@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,7 @@ import anyio.to_thread
 from sysadmd.dispatcher.password_checks import PasswordChecks
 from sysadmd.errors import ExecutorError
 from sysadmd.executor import protocol
+from sysadmd.executor.peer import peer_uid
 from sysadmd.executor.protocol import (
     Ack,
     Authenticated,
@@ -139,7 +141,7 @@ class ExecutorLink:
         try:
             while True:
                 try:
-                    sock = await anyio.to_thread.run_sync(protocol.connect, self._path)
+                    sock = self._trusted(await anyio.to_thread.run_sync(protocol.connect, self._path))
                 except ExecutorError as error:
                     if self._launch is not None and anyio.current_time() - launched >= RELAUNCH:
                         log.info("%s; starting one", error)
@@ -156,6 +158,23 @@ class ExecutorLink:
             if self._channel is not None:
                 self._channel.close()
             self.instance = None
+
+    def _trusted(self, sock: socket.socket) -> socket.socket:
+        """`sock`, when root or our own user listens at its other end: an executor is told commands and passwords.
+
+        Raises ExecutorError otherwise; the socket is closed then.
+        """
+        try:
+            if (uid := peer_uid(sock)) in (0, os.geteuid()):
+                return sock
+            text = f"uid {uid} listens at {self._path}, and neither root nor this server's own user"
+        except OSError as error:
+            text = f"it cannot be known who listens at {self._path}: {error.strerror or error}"
+        sock.close()
+        if text != self._told:
+            self._told = text
+            log.error("no link to the executor is made: %s", text)
+        raise ExecutorError(text)
 
     def start(self, frame: Start, descriptor: int) -> bool:
         """Send a Start; False when the link is down. The descriptor is closed in any case.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -175,6 +176,21 @@ async def test_silence_after_the_connection_ends_it(tmp_path: Path, monkeypatch:
     server = FakeServer(tmp_path)
     async with linked(tmp_path):
         await until(lambda: len(server.channels) >= 2)
+    server.close()
+
+
+async def test_an_executor_of_another_user_is_told_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uids = iter([54321, 54321])
+    monkeypatch.setattr(link_module, "peer_uid", lambda sock: next(uids, os.geteuid()))
+    server = FakeServer(tmp_path)
+    async with linked(tmp_path):
+        await until(lambda: bool(server.frames))
+    # The two that were another's got no byte; the third is ours.
+    assert len(server.channels) == 3
+    assert [channel.closed for channel in server.channels[:2]] == [True, True]
+    assert caplog.text.count("uid 54321 listens at") == 1
     server.close()
 
 
