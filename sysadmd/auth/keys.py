@@ -16,7 +16,7 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -41,6 +41,8 @@ from sysadmd.limits import Limits
 from sysadmd.store import Store
 
 Listener = Callable[[tuple[Registered, ...]], None]
+Renewal = Callable[[str], Awaitable[Scope | None]]
+"""The scope that an account has from now on (SystemAccounts.renewed)."""
 
 MAX_SIGNATURE = 2048
 """Characters of a signature in base64: an RSA-8192 one has 1368."""
@@ -56,10 +58,12 @@ class Keys:
         policy: Policy,
         *,
         limits: Limits | None = None,
+        renew: Renewal | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
         self._store, self._writer, self._policy, self._clock = store, writer, policy, clock
+        self._renew = renew
         self._ring: Keyring = store.read_now(key_table.keyring)
         self._listeners: list[Listener] = []
         self._lane = Lane(self.limits.password_checks_queued, "log-ins by key")
@@ -84,6 +88,13 @@ class Keys:
         """What the holder of this key may do; None when it is not registered, or its account may not log in."""
         key = self._ring.get(fingerprint)
         return None if key is None else self._policy.scope(key.account)
+
+    async def admit(self, fingerprint: str) -> Scope | None:
+        """The same for who has just proven it: an account of the machine has the groups of today."""
+        key = self._ring.get(fingerprint)
+        if key is None or self._renew is None:
+            return self.scope(fingerprint)
+        return await self._renew(key.account)
 
     def account(self, fingerprint: str) -> str | None:
         """Whose key this is."""
@@ -152,7 +163,7 @@ class Keys:
 
         async def proof() -> Scope:
             fingerprint = None if challenge is None else await self._prove(challenge.text, answer)
-            scope = None if fingerprint is None else self.scope(fingerprint)
+            scope = None if fingerprint is None else await self.admit(fingerprint)
             if fingerprint is None or scope is None:
                 raise Unauthorized
             proven.append(fingerprint)

@@ -6,6 +6,7 @@ Who asks PAM is injected (`SystemCheck`); the server cannot, and need not, be ro
   no password; every other name is asked of the machine.
 - Roles come from groups, by the configuration, anew at each log-in. Whoever is in none of them is refused, and loses
   what an earlier log-in left: roles and tokens.
+- Who logs in with a key is asked no password, and has the groups of that moment all the same.
 - uid 0 is refused unless the configuration says otherwise. Its password opens everything else of the machine too, and
   the network is no place for it.
 
@@ -15,12 +16,16 @@ After a first log-in the account has a row without a password, so that tokens ha
 from __future__ import annotations
 
 import asyncio
+import grp
+import os
+import pwd
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
@@ -39,6 +44,10 @@ log = structlog.get_logger(__name__)
 REFUSAL_TIME = 1.0
 """Seconds from the beginning of a refused log-in to its answer, at the least. A local account is refused after a hash,
 any other name after PAM has looked; without this the clock would tell which names are local."""
+LOOK_UP_TIME = 5.0
+"""Seconds for the machine to name a user's groups: it may have to ask a directory elsewhere."""
+LOOK_UPS = 4
+"""Of those that are asked at once; one that hangs keeps a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +82,12 @@ class SystemAccounts:
         config: Pam,
         *,
         clock: Callable[[], float] = time.time,
+        look_up: Callable[[str], Verdict | None] | None = None,
     ) -> None:
         self._accounts, self._policy = accounts, accounts.policy
         self._writer, self._check, self._config, self._clock = writer, check, config, clock
+        self._look_up = look_up or user_of
+        self._limiter: anyio.CapacityLimiter | None = None
 
     def reconfigure(self, config: Pam) -> None:
         """Take another configuration; who is logged in keeps what the old one gave until the next log-in."""
@@ -100,6 +112,26 @@ class SystemAccounts:
         except Unauthorized:
             await anyio.sleep_until(begun + REFUSAL_TIME)
             raise
+
+    async def renewed(self, name: str) -> Scope | None:
+        """The scope of an account that proved itself by a key; None: it may not log in."""
+        if self.is_local(name):
+            return self._policy.scope(name)
+        if self._config.enabled is False:
+            return None
+        self._limiter = self._limiter or anyio.CapacityLimiter(LOOK_UPS)
+        verdict = None
+        with anyio.move_on_after(LOOK_UP_TIME):
+            verdict = await anyio.to_thread.run_sync(self._look_up, name, abandon_on_cancel=True, limiter=self._limiter)
+        if verdict is None:
+            # What it has stays: a directory that cannot be reached knows nobody either.
+            log.warning("the machine does not know an account now", account=name)
+            return None
+        try:
+            roles = await self._keep(name, self._roles(verdict))
+        except Unauthorized:
+            return None
+        return self._policy.scope(name) if roles else None
 
     async def _ask(self, name: str, password: str) -> Scope:
         try:
@@ -144,6 +176,21 @@ class SystemAccounts:
         future = self._writer.submit(commit)
         future.add_done_callback(committed)
         return (await asyncio.shield(future))[0]
+
+
+def user_of(name: str) -> Verdict | None:
+    """Who this is and in which groups, as the machine has it now; None: nobody."""
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        return None
+    names = set()
+    for number in os.getgrouplist(name, entry.pw_gid):
+        try:
+            names.add(grp.getgrgid(number).gr_name)
+        except KeyError:
+            continue  # a group without a name maps to nothing
+    return Verdict(entry.pw_uid, frozenset(names))
 
 
 def _store(connection: Connection, name: str, roles: Sequence[str], now: float) -> tuple[Sequence[str], bool]:

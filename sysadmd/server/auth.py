@@ -32,10 +32,11 @@ class Auth:
         self.policy = self.accounts.policy
         self.tokens = Tokens(store, events, self.policy, limits=limits)
         self.api_tokens = ApiTokens(events, self.policy, self.tokens)
-        self.keys = Keys(store, events, self.policy, limits=limits)
         self.audit = Audit(store, events, node=config.node, key_dir=config.state_dir)
         self.throttle = Throttle(store, events, limits=limits)
         self.system = SystemAccounts(self.accounts, events, system_check, config.pam) if system_check else None
+        renew = self.system.renewed if self.system else None
+        self.keys = Keys(store, events, self.policy, limits=limits, renew=renew)
         self.authenticator = Authenticator(
             self.accounts, self.tokens, self.throttle, trail=self.audit, system=self.system
         )

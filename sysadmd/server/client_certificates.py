@@ -67,7 +67,7 @@ class ClientCertificates:
             return self._keys.scope(key) if self._keys.account(key) == account else None
 
         async def proof() -> Scope:
-            scope = voucher()
+            scope = await self._keys.admit(key)
             if scope is None:
                 raise Unauthorized
             return scope
@@ -76,8 +76,10 @@ class ClientCertificates:
             await self._authenticator.attempt(
                 "certificate", account, session.peer, proof, session=session.id, counted=False
             )
-            scope = await proof()  # again: it may have been revoked while the log-in was written down
         except RpcError:
+            return
+        scope = voucher()
+        if scope is None:  # revoked while the log-in was written down
             return
         expires = session.engine.monotonic() + min(left, session.engine.limits.token_absolute)
         session.login(scope, None, expires, voucher, method="certificate")

@@ -180,6 +180,23 @@ async def test_a_key_that_is_revoked_while_its_log_in_is_written_down_opens_noth
         await attempt
 
 
+async def test_a_proof_asks_anew_what_its_account_may(rig: Rig) -> None:
+    """An account of the machine may have left its groups since."""
+    asked: list[str] = []
+
+    async def renew(name: str) -> Scope | None:
+        asked.append(name)
+        return None if len(asked) == 2 else rig.scope(name)
+
+    rig.keys._renew = renew
+    key, challenge = private("alice"), fresh()
+    await rig.register("alice", key)
+    assert await rig.log_in(modern(key, challenge), challenge)
+    with pytest.raises(Unauthorized):
+        await rig.log_in(modern(key, challenge), challenge)
+    assert asked == ["alice", "alice"]
+
+
 async def test_so_many_proofs_wait_and_no_more(rig: Rig) -> None:
     key, challenge = private("alice"), fresh()
     await rig.register("alice", key)

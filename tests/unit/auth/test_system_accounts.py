@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
+import threading
 from typing import Any
 
 import anyio
@@ -29,9 +32,15 @@ class Machine:
 
     def __init__(self) -> None:
         self.users: dict[str, tuple[str, Verdict]] = {"zoe": ("sesame", ZOE), "root": ("toor", ROOT)}
+        self.hangs = threading.Event()
+        self.hangs.set()
         self.asked: list[tuple[str, str]] = []
         self.checks_passwords = True
         self.error: Exception | None = None
+
+    def look_up(self, name: str) -> Verdict | None:
+        assert self.hangs.wait(10)
+        return self.users.get(name, ("", None))[1]
 
     async def check_password(self, name: str, password: str) -> Verdict | None:
         self.asked.append((name, password))
@@ -54,7 +63,9 @@ class Door:
 
     def __init__(self, auth: Auth, **config: Any) -> None:
         self.auth, self.machine, self.trail = auth, Machine(), Trail()
-        self.system = SystemAccounts(auth.accounts, auth.log, self.machine, Pam(**config), clock=auth.clock)
+        self.system = SystemAccounts(
+            auth.accounts, auth.log, self.machine, Pam(**config), clock=auth.clock, look_up=self.machine.look_up
+        )
         self.authenticator = Authenticator(
             auth.accounts, auth.tokens, auth.throttle, trail=self.trail, system=self.system
         )
@@ -264,3 +275,75 @@ async def test_who_guesses_is_locked_out_and_the_machine_is_spared(auth: Auth) -
         await door.authenticator.password("zoe", "sesame", STRANGER)
     assert len(door.machine.asked) == failures
     assert await door.enter() == ("admin",)
+
+
+# By key
+
+
+async def roles_by_key(door: Door, name: str = "zoe") -> tuple[str, ...] | None:
+    scope = await door.system.renewed(name)
+    return None if scope is None else scope.roles
+
+
+async def test_a_key_gives_the_groups_of_its_moment(auth: Auth) -> None:
+    door = Door(auth)
+    await door.enter()
+    assert await roles_by_key(door) == ("admin",)
+    door.machine.users["zoe"] = ("sesame", Verdict(4001, frozenset({"operator"})))
+    assert await roles_by_key(door) == ("operator",)
+    assert door.machine.asked == [("zoe", "sesame")]
+
+
+async def test_who_left_the_groups_loses_what_the_key_would_open(auth: Auth) -> None:
+    door = Door(auth)
+    await door.enter()
+    scope = auth.policy.scope("zoe")
+    assert scope is not None
+    token = auth.tokens.issue(scope)
+    door.machine.users["zoe"] = ("sesame", Verdict(4001, frozenset({"users"})))
+    assert await roles_by_key(door) is None
+    assert auth.tokens.resolve(token) is None
+
+
+async def test_who_is_gone_or_shut_out_is_not_let_in_by_a_key(auth: Auth) -> None:
+    door = Door(auth)
+    await door.enter()
+    auth.alter("zoe", "update account set disabled = 1 where name = ?", revoked=True)
+    assert await roles_by_key(door) is None
+    auth.alter("zoe", "update account set disabled = 0 where name = ?")
+    del door.machine.users["zoe"]
+    assert await roles_by_key(door) is None
+    assert door.accounts()["zoe"]["roles"] == ["admin"]
+
+
+async def test_a_machine_whose_accounts_may_not_log_in_lets_no_key_of_theirs_in(auth: Auth) -> None:
+    await Door(auth).enter()
+    assert await roles_by_key(Door(auth, enabled=False)) is None
+
+
+async def test_a_local_account_is_not_looked_up(auth: Auth) -> None:
+    await auth.accounts.add("ann", "secret", ["viewer"])
+    door = Door(auth)
+    door.machine.hangs.clear()
+    assert await roles_by_key(door, "ann") == ("viewer",)
+
+
+async def test_a_machine_that_hangs_lets_nobody_in(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(auth)
+    await door.enter()
+    monkeypatch.setattr(system_accounts, "LOOK_UP_TIME", 0.05)
+    door.machine.hangs.clear()
+    try:
+        assert await roles_by_key(door) is None
+    finally:
+        door.machine.hangs.set()
+
+
+def test_the_machine_says_who_we_are() -> None:
+    name = pwd.getpwuid(os.getuid()).pw_name
+    found = system_accounts.user_of(name)
+    assert found is not None
+    assert found.uid == os.getuid()
+    assert found.groups
+    assert system_accounts.user_of("nobody-of-that-name") is None
+    assert system_accounts.user_of("a\0b") is None

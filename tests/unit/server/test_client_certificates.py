@@ -89,6 +89,18 @@ async def test_what_is_no_certificate_is_nobodys(tmp_path: Path, shown: bytes | 
         assert session.scope is None
 
 
+async def test_an_account_of_the_machine_that_left_its_groups_is_nobodys(tmp_path: Path) -> None:
+    async def gone(name: str) -> Scope | None:
+        assert name == "ann"
+        return None
+
+    async with bench(tmp_path) as (made, session):
+        await made.register()
+        made.keys._renew = gone
+        await made.show(session, made.der)
+        assert session.scope is None
+
+
 async def test_a_certificate_of_an_unknown_key_is_nobodys(tmp_path: Path) -> None:
     async with bench(tmp_path) as (made, session):
         await made.show(session, made.der)
