@@ -8,31 +8,34 @@ from collections.abc import Callable
 KINDS = frozenset({"refused", "login_failed"})
 """What strangers can cause without end."""
 RATE, BURST = 5.0, 50.0
-"""Such records a second of one address prefix, and at once."""
+"""Records of one kind a second of one address prefix, and at once."""
 TOTAL = 20
 """How many prefixes' worth of them all together may cause."""
-PREFIXES = 4096
+BUCKETS = 4096
+"""How many prefixes and kinds are remembered."""
 
 
 class Flood:
-    """A token bucket for each address prefix, the one that was quiet for longest forgotten first, and one for all."""
+    """A token bucket for each address prefix and kind, so that refusals do not hide log-ins that failed, the one that
+    was quiet for longest forgotten first; and one for all.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
         self._all = (BURST * TOTAL, monotonic())
         self._counts: Counter[str] = Counter()
 
     def admits(self, prefix: str, kind: str) -> bool:
         """Whether one more record fits."""
         now = self._monotonic()
-        left, at = self._buckets.pop(prefix, (BURST, now))
+        left, at = self._buckets.pop((prefix, kind), (BURST, now))
         left = min(BURST, left + (now - at) * RATE)
         total = min(BURST * TOTAL, self._all[0] + (now - self._all[1]) * RATE * TOTAL)
         fits = left >= 1 and total >= 1
-        self._buckets[prefix] = (left - fits, now)
+        self._buckets[prefix, kind] = (left - fits, now)
         self._all = (total - fits, now)
-        if len(self._buckets) > PREFIXES:
+        if len(self._buckets) > BUCKETS:
             self._buckets.popitem(last=False)
         if not fits:
             self._counts[kind] += 1

@@ -19,10 +19,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
+from sysadmd.auth.trail import NoTrail, Trail
 from sysadmd.dispatcher import payloads
 from sysadmd.dispatcher.attempts import Attempts, job_id_of
 from sysadmd.dispatcher.inbox import Accepted, Ended, Inbox, KillRequest
@@ -63,6 +65,7 @@ class Scheduler:
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
+        self.trail: Trail = NoTrail()
         self._events, self._link, self._files, self.lanes, self._clock = events, link, files, lanes, clock
         self.live: dict[str, Job] = {}
         self.names: dict[str, str] = {}
@@ -245,8 +248,17 @@ class Scheduler:
             attempt = after.steps[idx].attempt
             assert attempt is not None
             leased.append(attempt)
+            self._note(after, attempt)
         self._due.clear()
         return leased
+
+    def _note(self, job: Job, attempt: Attempt) -> None:
+        """Record that a command is about to start: before its lease is stored, so that none runs without. Of its
+        arguments, which may be secrets, it is the call's record that tells what may be told.
+        """
+        where: dict[str, Any] = {"job": job.id, "process_id": job.ext_id, "command": attempt.idx, "lane": job.lane}
+        program = job.steps[attempt.idx].argv[0]
+        self.trail.record("process_start", account=job.owner, **where, program=program, user=job.user)
 
     def _settle(self, turn: Turn) -> None:
         """The commit has happened: the new values are the present ones."""

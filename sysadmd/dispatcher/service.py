@@ -28,6 +28,7 @@ import anyio.abc
 from sqlalchemy import Connection
 
 from sysadmd.auth.system_accounts import Verdict
+from sysadmd.auth.trail import Trail
 from sysadmd.config import Config
 from sysadmd.dispatcher import payloads
 from sysadmd.dispatcher.details import log_object, seed_state
@@ -99,6 +100,10 @@ class Dispatcher:
         self._used_lanes: set[str] = set()
         self._running = False
         self._stopped = asyncio.Event()
+
+    def record_in(self, trail: Trail) -> None:
+        """From now on, say in the trail which commands are started."""
+        self._scheduler.trail = trail
 
     # ---- life
 

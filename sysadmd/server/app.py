@@ -53,6 +53,7 @@ class App:
         self.events = EventLog(self.store, node=config.node, limits=limits)
         self.dispatcher = Dispatcher(self.store, self.events, config, launch_executor=config.dispatcher.launch_executor)
         auth = self.auth = Auth(self.store, self.events, config, system_check=self.dispatcher)
+        self.dispatcher.record_in(auth.audit)
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)

@@ -424,6 +424,13 @@ async def test_what_one_address_causes_is_bounded_and_the_rest_is_counted(rig: R
     assert rig.records()[-1]["counts"] == {kind: 90}
 
 
+async def test_refusals_do_not_hide_log_ins_that_failed(rig: Rig) -> None:
+    for _ in range(300):
+        rig.audit.record("refused", peer=PEER)
+    rig.audit.record("login_failed", peer=PEER)
+    assert rig.records()[-1]["kind"] == "login_failed"
+
+
 async def test_many_addresses_together_are_bounded_too(rig: Rig) -> None:
     for n in range(3000):
         rig.audit.record("login_failed", peer=Peer(f"10.{n >> 8}.{n & 255}.1", "tcp"))
@@ -432,9 +439,9 @@ async def test_many_addresses_together_are_bounded_too(rig: Rig) -> None:
 
 async def test_the_prefixes_that_are_remembered_are_bounded() -> None:
     some = flood.Flood(Clock())
-    for n in range(flood.PREFIXES * 2):
+    for n in range(flood.BUCKETS * 2):
         some.admits(str(n), "refused")
-    assert len(some._buckets) == flood.PREFIXES
+    assert len(some._buckets) == flood.BUCKETS
 
 
 async def test_what_the_server_does_for_its_own_accounts_is_never_suppressed(rig: Rig) -> None:
