@@ -184,7 +184,7 @@ class Authenticated(Frame, frozen=True, tag="authenticated"):
     groups: list[str] = []
     """Names of every group of the user, the primary one among them."""
     reason: str = ""
-    """Why not: `busy`, `deadline`, `crashed`, or a line of PAM's own. Never anything of the password."""
+    """Why not: `busy`, `deadline`, `crashed`, `unavailable`, or a line of PAM's own. Never anything of the password."""
 
 
 class ErrorFrame(Frame, frozen=True, tag="error"):

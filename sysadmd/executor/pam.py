@@ -87,6 +87,9 @@ class PamChecks:
         if len(self._waiting) >= QUEUED:
             self._refuse(asked.request, "busy")
             return
+        if not features():  # the rules are gone since the hello, and without ours PAM would go by those of `other`
+            self._refuse(asked.request, "unavailable")
+            return
         self._waiting.append((self._loop.time() + QUEUE_DEADLINE, asked))
         self._next()
 

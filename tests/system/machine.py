@@ -21,6 +21,8 @@ MOUNTS = " && ".join(f'mount --bind "$0/{name}" /etc/{name}' for name in ETC)
 PASSWORD = "open sesame ünder Ära"  # not ASCII: PAM gets the bytes that were typed
 EXPIRED = "1"
 """Days since 1970, of shadow(5)'s field for the end of an account."""
+MUST_CHANGE = "0"
+"""The same for the last change of a password: it has to be changed before anything else."""
 
 
 def why_not() -> str | None:
@@ -54,12 +56,14 @@ class Machine:
             self.add(name)
         self.set_groups(members)
 
-    def add(self, name: str, *, uid: int | None = None, locked: bool = False, expires: str = "") -> None:
-        """One user. The password's hash is the C library's kind 6, SHA-512."""
+    def add(
+        self, name: str, *, uid: int | None = None, locked: bool = False, expires: str = "", changed: str = "20000"
+    ) -> None:
+        """One user, with the fields of shadow(5). The password's hash is the C library's kind 6, SHA-512."""
         made = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, capture_output=True, text=True)
         hashed = ("!" if locked else "") + made.stdout.strip()
         with (self.directory / "shadow").open("a") as file:
-            file.write(f"{name}:{hashed}:20000:::::{expires}:\n")
+            file.write(f"{name}:{hashed}:{changed}:::::{expires}:\n")
         if uid is None:
             with (self.directory / "passwd").open("a") as file:
                 file.write(f"{name}:x:{self._next}:{self._next}::/:/bin/sh\n")

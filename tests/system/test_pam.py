@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from tests.integration.servers import Peer, RunningServer, running_server
-from tests.system.machine import EXPIRED, PASSWORD, Machine, why_not
+from tests.system.machine import EXPIRED, MUST_CHANGE, PASSWORD, Machine, why_not
 
 REASON = why_not()
 pytestmark = [
@@ -58,6 +58,8 @@ async def test_members_of_the_groups_have_their_roles_by_every_door(tmp_path: Pa
         assert await peer.call("rpc", "accounts", {"action": "list"})
         assert (await rig.try_login(peer, "max"))["name"] == "response"
         assert (await peer.request("rpc", "accounts", {"action": "list"}))["args"]["code"] == 403
+        sessions = (await admin.call("rpc", "sessions", {"action": "list"}))["sessions"]
+        assert {row["account"]: row["method"] for row in sessions} == {"admin": "password", "max": "system"}
         accounts = (await admin.call("rpc", "accounts", {"action": "list"}))["accounts"]
         found = {row["name"]: (row["source"], row["roles"]) for row in accounts}
         assert found == {
@@ -84,8 +86,15 @@ async def test_whoever_may_not_gets_one_answer_whatever_the_reason(tmp_path: Pat
     async with machine_with_server(tmp_path) as rig, rig.server.connect(None) as peer:
         rig.machine.add("expired", expires=EXPIRED)
         rig.machine.add("locked", locked=True)
-        rig.machine.set_groups({**MEMBERS, "wheel": ("zoe", "root", "expired", "locked")})
-        attempts = [("zoe", "wrong"), ("zoe", PASSWORD + " "), ("expired", PASSWORD), ("locked", PASSWORD)]
+        rig.machine.add("stale", changed=MUST_CHANGE)
+        rig.machine.set_groups({**MEMBERS, "wheel": ("zoe", "root", "expired", "locked", "stale")})
+        attempts = [
+            ("zoe", "wrong"),
+            ("zoe", PASSWORD + " "),
+            ("expired", PASSWORD),
+            ("locked", PASSWORD),
+            ("stale", PASSWORD),
+        ]
         attempts += [("guest", PASSWORD), ("root", PASSWORD), ("nobody-here", PASSWORD), ("admin", PASSWORD)]
         answers = [await rig.try_login(peer, *attempt) for attempt in attempts]
         assert {(answer["name"], str(answer["args"])) for answer in answers} == {

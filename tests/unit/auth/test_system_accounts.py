@@ -145,6 +145,15 @@ async def test_an_account_that_is_local_without_a_password_is_not_the_machine_s_
     assert door.machine.asked == []
 
 
+async def test_an_account_of_the_machine_that_was_disabled_here_stays_out(auth: Auth) -> None:
+    door = Door(auth)
+    await door.enter()
+    await auth.accounts.set_disabled("zoe", disabled=True)
+    await door.refused()
+    await auth.accounts.set_disabled("zoe", disabled=False)
+    assert await door.enter() == ("admin",)
+
+
 async def test_root_logs_in_only_where_that_is_said(auth: Auth) -> None:
     await Door(auth).refused("root", "toor")
     assert await Door(auth, allow_root=True).enter("root", "toor") == ("admin",)

@@ -27,6 +27,16 @@ print(json.dumps({"ok": ok, "uid": 4001, "groups": ["zoe", "wheel"], "reason": "
 """
 
 
+@pytest.fixture(autouse=True)
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with the binding, and rules for the service."""
+    path = tmp_path / "sysadmd"
+    path.touch()
+    monkeypatch.setattr(pam, "BINDING", "json")
+    monkeypatch.setattr(pam, "SERVICE_FILES", (str(path),))
+    return path
+
+
 class Rig:
     """Checks and what they said. Processes are reaped as the executor reaps them: at SIGCHLD, all of them."""
 
@@ -161,11 +171,18 @@ async def test_a_question_too_long_for_a_pipe_is_refused() -> None:
         assert rig.pids == []
 
 
-def test_the_feature_needs_rules_for_our_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pam, "BINDING", "json")
-    monkeypatch.setattr(pam, "SERVICE_FILES", (str(tmp_path / "sysadmd"),))
-    assert pam.features() == []
-    (tmp_path / "sysadmd").touch()
+async def test_without_rules_of_our_own_nobody_is_asked(rules: Path) -> None:
+    async with checks(GOOD) as (one, rig):
+        rules.unlink()
+        one.submit(ASKED)
+        assert await rig.answer() == Authenticated(1, ok=False, reason="unavailable")
+        assert rig.pids == []
+
+
+def test_the_feature_needs_the_binding_and_the_rules(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pam.features() == ["pam"]
+    rules.unlink()
+    assert pam.features() == []
+    rules.touch()
     monkeypatch.setattr(pam, "BINDING", "no_such_module")
     assert pam.features() == []
