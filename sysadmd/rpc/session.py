@@ -153,7 +153,9 @@ class Session:
     # Frames in
 
     def receive(self, text: str | bytes) -> None:
-        """Handle one text message."""
+        """Handle one text message; nothing once the session was closed, though its socket may still be closing."""
+        if self.closed:
+            return
         engine = self.engine
         self.last_message = engine.monotonic()
         frame = decode(text, classic=self.classic, depth=engine.limits.json_depth)

@@ -262,6 +262,20 @@ async def test_a_failed_one_is_in_the_trail_on_every_door_and_a_bearer_that_hold
         assert guess not in str(failed)
 
 
+async def test_who_made_and_revoked_which_is_in_the_trail_without_the_token(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.connect() as admin:
+        made = await create(admin, user="view", scopes=[LIST])
+        await admin.call("rpc", "tokens", {"action": "revoke", "id": made["id"]})
+        assert await code(admin, "tokens", {"action": "create", "name": "ghost", "user": "nobody"}) == 404
+        create_record, revoke_record, refused_record = await records(live, "call")
+        (failed,) = await records(live, "failed")
+    assert create_record["account"] == "admin"
+    assert create_record["args"] == {"name": "monitor", "user": "view", "scopes": [LIST]}
+    assert (revoke_record["method"], revoke_record["args"]) == ("rpc/tokens/revoke", {"id": made["id"]})
+    assert (failed["n"], failed["code"]) == (refused_record["n"], 404)
+    assert made["token"] not in str((create_record, revoke_record))
+
+
 async def test_wrong_tokens_lock_nobody_out(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.connect() as admin, live.connect(login=None) as stranger:
         made = await create(admin)

@@ -15,7 +15,7 @@ from sysadmd.events.record import Draft
 from sysadmd.rpc.roster import KILLED
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import PASSWORD, Peer
-from tests.integration.test_api_tokens import closed, code, create, header
+from tests.integration.test_api_tokens import closed, code, create, header, records
 from tests.integration.test_rest import answer
 from tests.integration.test_unix_socket import peer_on, socket_of
 from tests.integration.test_upgrade import upgraded
@@ -150,6 +150,15 @@ async def test_a_killed_session_s_calls_are_cancelled(tmp_path: Path) -> None:
         assert await kill(admin, busy[0]["id"]) == 200
         assert await closed(victim) == (1008, KILLED)
         assert len(await sessions(admin)) == 1
+
+
+async def test_who_ended_which_session_is_in_the_trail(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.connect() as admin, live.connect("view") as viewer:
+        session = (await only(admin, "view"))["id"]
+        assert await kill(admin, session) == 200
+        await closed(viewer)
+        record = (await records(live, "call"))[-1]
+    assert (record["account"], record["method"], record["args"]) == ("admin", "rpc/sessions/kill", {"id": session})
 
 
 async def test_an_api_token_survives_the_session_that_used_it(tmp_path: Path) -> None:

@@ -165,6 +165,9 @@ async def test_for_another_account_only_who_administers_and_has_all_that_it_has(
         await auth.api_tokens.create(alice, "root", "steal")
     with pytest.raises(Forbidden):
         await auth.api_tokens.create(alice, "root", "steal", scopes=["event:dispatcher"])
+    await scope_of(auth, "bob")
+    with pytest.raises(Forbidden, match="only an administrator"):
+        await auth.api_tokens.create(alice, "bob", "steal")  # who may exactly the same, but is somebody else
     narrow = Scope("boss", (), ("call:@admin",))
     assert narrow.administers
     with pytest.raises(Forbidden):
