@@ -1,4 +1,7 @@
-"""The server's unit takes every capability from root: the server has to do its whole work without one."""
+"""A server that is root, as its executor is, does its whole work without a single capability.
+
+The service files give it a user of its own as well (test_isolation.py).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 from tests.system.services import DEADLINE, SYSADMD, running, wait_for
 
 pytestmark = pytest.mark.system
-# What CapabilityBoundingSet= and NoNewPrivileges=yes do to a service of root (capabilities(7), "root user programs").
+# What CapabilityBoundingSet= and NoNewPrivileges=yes would do to a service of root (capabilities(7), "root user programs").
 BARE_ROOT = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 
 
