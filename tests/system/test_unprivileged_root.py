@@ -16,7 +16,7 @@ import pytest
 from tests.system.services import DEADLINE, SYSADMD, running, wait_for
 
 pytestmark = pytest.mark.system
-# What CapabilityBoundingSet= and NoNewPrivileges=yes would do to a service of root (capabilities(7), "root user programs").
+# What CapabilityBoundingSet= and NoNewPrivileges= do to a service of root (capabilities(7), "root user programs").
 BARE_ROOT = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 
 
