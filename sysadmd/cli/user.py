@@ -134,7 +134,7 @@ def list_(*, as_json: bool, state_dir: Path | None) -> None:
 
     with open_directory(state_dir) as server:
         rows = server.call("rpc/accounts/list")["accounts"]
-    print_rows({"name": "Name", "roles": "Roles"}, rows, as_json=as_json)
+    print_rows({"name": "Name", "source": "Source", "roles": "Roles"}, rows, as_json=as_json)
 
 
 def _set_disabled(name: str, state_dir: Path | None, *, disabled: bool) -> None:
