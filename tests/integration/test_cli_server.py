@@ -257,6 +257,25 @@ async def test_accounts_are_changed_through_the_running_server(tmp_path: Path) -
         assert (nothing.code, nothing.out) == (0, "")
 
 
+async def test_roles_are_changed_through_the_running_server(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        added = await sysadmd(server, "user", "add", "ines", "--role", "viewer", "--password-stdin", stdin="a b c\n")
+        assert added.code == 0
+        made = await sysadmd(server, "role", "set", "asker", "--pattern", "call:rpc/query")
+        assert (made.code, made.out, made.err) == (0, "", "")
+        async with server.connect(login=None) as peer:
+            await peer.login("ines", "a b c")
+            assert (await peer.request("rpc", "discover"))["name"] == "response"
+            assert (await sysadmd(server, "user", "roles", "ines", "--role", "asker")).code == 0
+            assert (await peer.request("rpc", "discover"))["args"]["code"] == 403
+            assert await peer.call("rpc", "query") == {}
+            assert (await sysadmd(server, "role", "set", "asker", "--include", "viewer")).code == 0
+            assert (await peer.request("rpc", "discover"))["name"] == "response"
+            in_use = await sysadmd(server, "role", "remove", "asker")
+            assert (in_use.code, in_use.out) == (1, "")
+            assert "the account 'ines' has the role 'asker'" in in_use.err
+
+
 async def test_status_tells_who_answers(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server:
         done = await sysadmd(server, "status")
