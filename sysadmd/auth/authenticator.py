@@ -32,7 +32,7 @@ from sysadmd.errors import Unauthorized, Unavailable
 
 Proof = Callable[[], Awaitable[Scope]]
 
-PACE = 0.08
+PACE = 0.13
 """Seconds that a refusal of a blocked address takes before any wrong proof was measured: a password check's."""
 MAX_PACE = 10.0
 

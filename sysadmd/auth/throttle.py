@@ -21,6 +21,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import anyio
 import structlog
@@ -77,10 +78,9 @@ class Throttle:
 
     def blocked(self, account: str | None, prefix: str) -> bool:
         """Whether a log-in as `account` (None: no name is claimed) from there is refused unseen."""
-        now = self._clock()
-        if self._prefixes and self._is_blocked(self._prefixes, _key(None, prefix), now):
+        if self._is_blocked(self._prefixes.get(_key(None, prefix))):
             return True
-        return account is not None and self._is_blocked(self._pairs, _key(account, prefix), now)
+        return account is not None and self._is_blocked(self._pairs.get(_key(account, prefix)))
 
     def failed(self, account: str | None, prefix: str) -> list[Lockout]:
         """Count a failure; the lock-outs that begin with it."""
@@ -106,7 +106,7 @@ class Throttle:
 
     def clear(self, *, account: str | None = None, prefix: str | None = None) -> int:
         """Forget the counts of this account, or prefix, or both together, or all; how many there were."""
-        name = None if account is None else _key(account, "")[0]
+        name = None if account is None else _name(account)
         cleared = 0
         for table in (self._pairs, self._prefixes):
             for key in [k for k in table if name in (None, k[0]) and prefix in (None, k[1])]:
@@ -134,9 +134,8 @@ class Throttle:
 
     # Counting
 
-    def _is_blocked(self, table: OrderedDict[Key, Count], key: Key, now: float) -> bool:
-        count = table.get(key)
-        return count is not None and count.blocked_until is not None and now < count.blocked_until
+    def _is_blocked(self, count: Count | None) -> bool:
+        return count is not None and count.blocked_until is not None and self._clock() < count.blocked_until
 
     def _is_over(self, count: Count, now: float) -> bool:
         if count.blocked_until is not None:
@@ -191,9 +190,12 @@ class Throttle:
 
 
 def _key(account: str | None, prefix: str) -> Key:
-    if account is not None and not ACCOUNT_NAME.fullmatch(account):
-        account = NO_NAME
-    return account or "", prefix[:MAX_ADDRESS]
+    return "" if account is None else _name(account), prefix[:MAX_ADDRESS]
+
+
+@lru_cache(1024)
+def _name(account: str) -> str:
+    return account if ACCOUNT_NAME.fullmatch(account) else NO_NAME
 
 
 def _lockout(key: Key, count: Count) -> Lockout:

@@ -92,8 +92,8 @@ class LoadConnection(asyncio.Protocol):
     def send(self, payload: bytes) -> None:
         self.transport.write(request_frame(payload))
 
-    async def ask(self, payload: bytes) -> bytes:
-        """Send one message and return the next one that comes."""
+    async def ask(self, payload: bytes, patience: float = 30) -> bytes:
+        """Send one message and return the next one that comes, within `patience` seconds."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def take(message: bytes) -> None:
@@ -102,7 +102,7 @@ class LoadConnection(asyncio.Protocol):
 
         self.on_message = take
         self.send(payload)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience):
             result = await answer
         self.on_message = None
         return result
