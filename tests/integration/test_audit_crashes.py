@@ -18,7 +18,7 @@ from sysadmd.auth.audit import verify_store
 from sysadmd.store import DATABASE_FILE, Store
 from tests.integration.servers import RunningServer, running_server
 
-ROUNDS = 4
+ROUNDS = 3
 SEED = 20_261_125
 WRITERS = 4
 BROKEN = (WebSocketException, OSError, EOFError)

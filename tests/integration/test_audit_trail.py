@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sysadmd.auth import audit_table
 from sysadmd.auth.audit import verify_store
+from sysadmd.cli import main
 from sysadmd.schema import load_methods
 from sysadmd.store import DATABASE_FILE, Store
 from tests.integration.apps import LiveApp, running_app
@@ -116,6 +120,30 @@ async def test_changes_of_accounts_roles_keys_tokens_and_sessions_are_recorded(t
     ]
     assert {one["account"] for one in calls} == {"admin"}
     assert calls[1]["args"] == {"name": "bert", "roles": ["operator"]}
+
+
+async def test_the_commands_work_beside_a_running_server(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Through its socket and beside it, while it goes on recording."""
+    export = tmp_path / "trail.jsonl"
+    async with running_app(tmp_path) as live, live.connect("view") as viewer:
+
+        async def audit(*args: str) -> int:
+            capfd.readouterr()
+            options = [] if "--file" in args else ["--state-dir", str(live.app.config.state_dir)]
+            return await asyncio.to_thread(main, ["audit", *args, *options])
+
+        assert await audit("list", "--kind", "login", "--account", "view") == 0
+        (line,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        assert (line["account"], line["kind"]) == ("view", "login")
+        await live.app.auth.audit.checkpoint()
+        assert await audit("verify") == 0
+        assert await audit("export", str(export)) == 0
+        await viewer.call("rpc", "auth_clear")
+        assert await audit("verify", "--file", str(export)) == 0
+        count = sum("record" in json.loads(line) for line in export.read_text().splitlines())
+        assert capfd.readouterr().out == f"{count} records and 1 signatures are as they were written\n"
+        assert await audit("verify", "--anchor", "1:" + "0" * 64) == 1
+    assert len(trail_of(tmp_path)) > count
 
 
 async def test_no_record_and_no_file_holds_a_password_a_token_or_a_proof(tmp_path: Path) -> None:
