@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,21 @@ async def answer(live: LiveApp, name: str, password: str, **options: Any) -> dic
     return {"name": reply["name"], "args": reply["args"]}
 
 
+async def basic(live: LiveApp, password: str) -> tuple[int, str]:
+    """Status and body of one call over REST."""
+    async with live.http("admin", password) as http, http.post("/rpc/query") as reply:
+        return reply.status, await reply.text()
+
+
 async def test_five_wrong_passwords_close_the_door_to_the_right_one(tmp_path: Path) -> None:
     async with running_app(tmp_path, prepare=far) as live:
         wrong = [await answer(live, "admin", "wrong") for _ in range(5)]
         assert wrong[0]["args"]["code"] == 401
         assert all(one == wrong[0] for one in wrong)
         assert await answer(live, "admin", PASSWORD) == wrong[0]
-        async with live.http("admin") as http, http.post("/rpc/query") as reply:
-            assert reply.status == 401
+        refused = [await basic(live, password) for password in ("wrong", PASSWORD)]
+        assert refused[0] == refused[1]
+        assert refused[0][0] == 401
         assert (await answer(live, "oper", PASSWORD))["name"] == "response"
         assert (await answer(live, "admin", PASSWORD, local_addr=ELSEWHERE))["name"] == "response"
 
@@ -86,3 +94,13 @@ async def test_nobody_locks_out_the_machine_itself(tmp_path: Path) -> None:
         for _ in range(60):
             assert (await answer(live, "admin", "wrong"))["args"]["code"] == 401
         assert (await answer(live, "admin", PASSWORD))["name"] == "response"
+
+
+async def test_sixty_four_log_ins_at_once_all_get_in(tmp_path: Path) -> None:
+    def far_but_in_no_line(app: App) -> None:
+        far(app)
+        app.listeners.pending.exempt = lambda address: True
+
+    async with running_app(tmp_path, prepare=far_but_in_no_line) as live:
+        answers = await asyncio.gather(*(answer(live, "view", PASSWORD) for _ in range(64)))
+        assert [one["name"] for one in answers] == ["response"] * 64
