@@ -138,6 +138,10 @@ class Listeners:
         scope = scope_of_uid(policy, uid)
         if scope is not None:
             session.login(scope, None, None, lambda: scope_of_uid(policy, uid), method="socket")
+            # Nobody waits for it: on a disk that is full, the administrator has to get in.
+            self._engine.trail.record(
+                "login", account=scope.account, peer=session.peer, session=session.id, method="socket", uid=uid
+            )
 
     def _make_contexts(self) -> None:
         """One context for each listener: they show the same certificate, and only one asks for the client's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -74,6 +75,16 @@ async def test_such_a_peer_may_send_large_frames_at_once(tmp_path: Path) -> None
 
 
 @as_root
+async def test_who_comes_in_by_the_uid_is_in_the_audit_trail(tmp_path: Path, public_socket: Path) -> None:
+    async with running_app(tmp_path, socket__path=str(public_socket)), peer_on(public_socket) as peer:
+        records: list[Any] = []
+        async with asyncio.timeout(10):
+            while not records:  # nobody waits for the record
+                records = (await peer.call("rpc", "audit", {"action": "list", "kind": "login"}))["records"]
+        (record,) = records
+        assert (record["method"], record["uid"], record["via"]) == ("socket", os.geteuid(), "unix")
+
+
 async def test_another_uid_must_log_in(tmp_path: Path, public_socket: Path) -> None:
     async with running_app(tmp_path, socket__path=str(public_socket)) as live, peer_on(public_socket, NOBODY) as peer:
         assert (await peer.request("rpc", "query"))["args"]["code"] == 401
