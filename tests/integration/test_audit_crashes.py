@@ -18,13 +18,13 @@ from sysadmd.auth.audit import verify_store
 from sysadmd.store import DATABASE_FILE, Store
 from tests.integration.servers import RunningServer, running_server
 
-ROUNDS = 3
+ROUNDS = 4
 SEED = 20_261_125
 WRITERS = 4
 BROKEN = (WebSocketException, OSError, EOFError)
 """What a client meets when its server is killed, whatever it was doing."""
-CALL = {"action": "remove", "name": "nobody-of-this-name"}
-"""A call that changes something if it can: it is recorded whatever comes of it, and its record has the peer's id."""
+CALL = {"action": "kill", "job_id": "no-such-process"}
+"""A call that is recorded and stores nothing else: no commit but its record's can be what its answer waits for."""
 
 
 class Load:
@@ -43,10 +43,10 @@ class Load:
                 while True:
                     ids = [f"mark-{next(self.numbers)}" for _ in range(10)]
                     for one in ids:
-                        await peer.send({"namespace": "rpc", "name": "accounts", "id": one, "args": CALL})
+                        await peer.send({"namespace": "rpc", "name": "dispatcher", "id": one, "args": CALL})
                     for one in ids:
                         reply = await peer.reply(one)
-                        assert reply["args"]["code"] == 404, reply
+                        assert reply["name"] == "response", reply
                         self.calls.append(one)
 
     async def log_in(self, server: RunningServer) -> None:
