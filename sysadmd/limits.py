@@ -78,8 +78,9 @@ class Limits:
     password_bytes: int = 1 * KIB
     """A password in UTF-8: longer than any passphrase, short enough that hashing it costs nothing extra."""
     password_checks_queued: int = 128
-    """Log-ins that wait for the one password lane (about 130 ms each), in all and of one address prefix; one more is
-    answered 429. The last one waits for 17 seconds: every client that comes back after a restart gets an answer."""
+    """Log-ins that wait for the one password lane (about 130 ms each, and as long a rest), in all and of one address
+    prefix; one more is answered 429. The last one waits for half a minute: every client that comes back after a restart
+    gets an answer."""
     write_buffer: int = 64 * KIB
     """Bytes handed to a socket before a reader counts as slow; the rest waits in the bounded queue."""
     process_log: int = 1 * MIB

@@ -1,8 +1,8 @@
 """Accounts of a running server: logging in with a password, and changing who may.
 
 A password check costs 64 MiB and more than a tenth of a second, on purpose. So there is one lane for them: a flood of
-log-ins uses one core and one such block, never more, and who comes when the lane's queue is full is told so (429). An
-account that does not exist costs the same as one that does, so that names cannot be found by the clock.
+log-ins uses half of one core and one such block, never more, and who comes when the lane's queue is full is told so
+(429). An account that does not exist costs the same as one that does, so that names cannot be found by the clock.
 """
 
 from __future__ import annotations
