@@ -12,7 +12,6 @@ import pytest
 from sysadmd.auth.lane import Lane
 from sysadmd.errors import TooManyRequests
 
-
 WORK = 0.05
 """Seconds."""
 
