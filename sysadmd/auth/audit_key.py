@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sysadmd.errors import StateError
+from sysadmd.keys.files import write_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,7 +28,7 @@ def signing_key(directory: Path) -> Ed25519PrivateKey:
         key = Ed25519PrivateKey.generate()
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         text = key.private_bytes(encoding, form, serialization.NoEncryption())
-        _write_file(path, text, 0o600)
+        write_file(path, text, 0o600)
         # Of a key that is gone, perhaps: what it signed cannot be checked with this one.
         (directory / PUBLIC_FILE).unlink(missing_ok=True)
     try:
@@ -38,7 +38,7 @@ def signing_key(directory: Path) -> Ed25519PrivateKey:
     if not isinstance(loaded, Ed25519PrivateKey):
         raise StateError(f"{path}: is not an Ed25519 key")
     if not (directory / PUBLIC_FILE).exists():
-        _write_file(directory / PUBLIC_FILE, f"{base64.b64encode(public_bytes(loaded)).decode()}\n".encode(), 0o644)
+        write_file(directory / PUBLIC_FILE, f"{base64.b64encode(public_bytes(loaded)).decode()}\n".encode(), 0o644)
     return loaded
 
 
@@ -58,15 +58,3 @@ def read_public_key(path: Path) -> bytes | None:
     if len(raw) != 32:
         raise StateError(f"{path}: a public key of Ed25519 has 32 bytes, this has {len(raw)}")
     return raw
-
-
-def _write_file(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` under `path` in one step: with half of a key, which a crash could leave, nothing could be signed."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    part.replace(path)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sysadmd.errors import ConfigError, StateError
+from sysadmd.keys.files import write_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -64,7 +64,7 @@ def ensure_certificate(state_dir: Path, hostnames: Iterable[str] = (), *, now: f
             files = _files(cert, key)
             if files.not_before <= now < files.not_after - RENEW_BEFORE:
                 return files
-        _write(cert, _sign(_private_key(key), hostnames, now), 0o644)
+        write_file(cert, _sign(_private_key(key), hostnames, now), 0o644)
         return _files(cert, key)
     except OSError as error:
         raise StateError(f"{error.filename or state_dir}: {error.strerror}") from error
@@ -218,7 +218,7 @@ def _private_key(path: Path) -> RSAPrivateKey:
         return key
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    _write(path, key.private_bytes(encoding, form, serialization.NoEncryption()), 0o600)
+    write_file(path, key.private_bytes(encoding, form, serialization.NoEncryption()), 0o600)
     return key
 
 
@@ -272,15 +272,3 @@ def _names(hostnames: Iterable[str]) -> list[GeneralName]:
             except UnicodeError:
                 continue
     return [*(names | dict.fromkeys(map(x509.IPAddress, host_addresses())))]
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` under `path` in one step, readable as `mode` from its first moment."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    part.replace(path)
