@@ -130,14 +130,11 @@ public_key = Table(
     Column("fingerprint", Text, primary_key=True),  # SHA-256 of the SubjectPublicKeyInfo in DER, hexadecimal
     _name("account", "account.name", nullable=False, index=True),
     Column("pem", Text, nullable=False),  # of the SubjectPublicKeyInfo, as spec sysadm §3.5 has it
-    Column(
-        "checksum", Text, nullable=False, unique=True
-    ),  # base64 of the MD5 of `pem`, which the originals use as a name
+    Column("checksum", Text, nullable=False, unique=True),  # base64 of the MD5 of `pem`: what the originals call it
     Column("certificate", Text),  # PEM of the X.509 certificate that it came in, for TLS
     Column("nickname", Text, nullable=False),
     Column("email", Text, nullable=False),
     Column("registered_at", Float, nullable=False),
-    Column("used_at", Float),
 )
 
 # Failed log-ins, so that a restart forgives nobody.

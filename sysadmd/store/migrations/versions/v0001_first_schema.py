@@ -207,7 +207,6 @@ def create_public_key() -> None:
         sa.Column("nickname", sa.Text(), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
         sa.Column("registered_at", sa.Float(), nullable=False),
-        sa.Column("used_at", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["account"], ["account.name"], name=op.f("fk_public_key_account"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_public_key")),
         sa.UniqueConstraint("checksum", name=op.f("uq_public_key_checksum")),
