@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest, NotFound, RpcError, SysadmdError
 from sysadmd.rpc.call import Handler
 from sysadmd.schema import Method, Validator
 from sysadmd.schema.redact import Redactor
+
+UNLISTED = frozenset({"rpc/identify", "rpc/query", "rpc/discover", "rpc/cancel"})
+"""Subsystems that `rpc/query` leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Registry:
         self.methods = dict(sorted(methods.items()))
         self.access = {key: declared.access for key, declared in self.methods.items()}
         """Of which access class each method is."""
+        self._subsystems: WeakKeyDictionary[Scope, dict[str, str]] = WeakKeyDictionary()
         self._entries: dict[tuple[str, str], dict[str | None, Entry]] = {}
         for key, declared in self.methods.items():
             handler = by_key[key]
@@ -88,6 +93,23 @@ class Registry:
             what = f"unknown action {action!r}" if action else "missing action"
             raise BadRequest(f"args.action: {what}; {namespace}/{name} has {known}", path="args.action", rule="enum")
         return entry
+
+    def subsystems(self, scope: Scope) -> dict[str, str]:
+        """`"<namespace>/<name>": "read/write"|"read"` of what this scope may call, without what every peer has.
+
+        Clients ask it again and again, to see that the server is there (spec sysadm §1.4); the answer is the same as
+        long as the scope is, so it is kept with it.
+        """
+        found = self._subsystems.get(scope)
+        if found is None:
+            found = self._subsystems[scope] = {}
+            for declared in self.allowed(scope):
+                subsystem = f"{declared.namespace}/{declared.name}"
+                if subsystem in UNLISTED or declared.namespace == "events" or declared.name.startswith("auth"):
+                    continue
+                if declared.mutates or subsystem not in found:
+                    found[subsystem] = "read/write" if declared.mutates else "read"
+        return found
 
     def allowed(self, scope: Scope | None) -> Iterator[Method]:
         """The methods that this scope may call, in order of their keys; None: that of a stranger."""

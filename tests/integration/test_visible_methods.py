@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sysadmd.api.rpc.query import UNLISTED
+from sysadmd.rpc.registry import UNLISTED
 from sysadmd.schema import load_methods
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import PASSWORD, Peer
