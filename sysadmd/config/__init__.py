@@ -1,9 +1,9 @@
 """The configuration: a TOML file, checked against schemas/config.json, as frozen objects.
 
 `schemas/config.json` is the reference of every key: its type, range, default and description; the documentation is made
-from it. document.py reads and checks the document. Here are the objects, and the rules that a schema cannot state:
-defaults that depend on the machine, and what two keys must be together. What costs time to import waits until there
-is something to read, so that a start without a file pays nothing.
+from it. document.py reads and checks the document, tables.py has the objects. Here are the rules that a schema cannot
+state: defaults that depend on the machine, and what two keys must be together. What costs time to import waits until
+there is something to read, so that a start without a file pays nothing.
 """
 
 from __future__ import annotations
@@ -11,26 +11,65 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sysadmd.config import document
+from sysadmd.config.tables import (
+    SHIPPED_LANES,
+    BridgeLink,
+    BridgePolicy,
+    Config,
+    DispatcherConfig,
+    LifePreserverConfig,
+    Listen,
+    Log,
+    Pam,
+    RelayConfig,
+    Rest,
+    Socket,
+    SystemStateConfig,
+)
 from sysadmd.limits import Limits
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ")
-SHIPPED_LANES: Mapping[str, int | None] = MappingProxyType({"no_queue": None, "pkg_queue": 1, "iocage_queue": 1})
+__all__ = [
+    "BridgeLink",
+    "BridgePolicy",
+    "Change",
+    "Config",
+    "DispatcherConfig",
+    "LifePreserverConfig",
+    "Listen",
+    "Log",
+    "Pam",
+    "RelayConfig",
+    "Rest",
+    "Socket",
+    "SystemStateConfig",
+    "default_state_dir",
+    "diff",
+    "is_loopback",
+    "load",
+    "reloadable",
+    "reloaded",
+    "root_executor_dir",
+    "root_state_dir",
+    "runtime_socket",
+    "schemas_root",
+]
 T = TypeVar("T", bound="DataclassInstance")
 MAX_SOCKET_PATH = 103  # sun_path holds 104 bytes with its end on FreeBSD, 108 on Linux
-SHIPPED_GROUPS: Mapping[str, str] = MappingProxyType({"wheel": "admin", "sudo": "admin", "operator": "operator"})
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 RELOADABLE = frozenset(
     {
+        "bridge.*",
+        "bridges",
         "classic",
         "dispatcher.*",
         "lanes",
@@ -42,6 +81,9 @@ RELOADABLE = frozenset(
         "log.level",
         "origins",
         "pam.*",
+        "relay.certificate",
+        "relay.key",
+        "relay.trusted_proxies",
         "rest.trusted_proxies",
     }
 )
@@ -58,111 +100,6 @@ FIXED = frozenset(
     }
 )
 """Keys of such a table that are read once, when a server starts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """The WebSocket listener."""
-
-    host: str = "*"
-    port: int = 12150
-    tls: bool = True
-    certificate: Path | None = None
-    key: Path | None = None
-    client_certificates: Literal["auto", "off"] = "auto"
-    client_ca: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """The HTTP listener. `trusted_proxies` are addresses and networks in CIDR form."""
-
-    enabled: bool = True
-    host: str = "*"
-    port: int = 12151
-    tls: bool = True
-    trusted_proxies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Socket:
-    """The Unix socket."""
-
-    path: Path
-    enabled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class DispatcherConfig:
-    """What every command gets. `timeout`: seconds, None for none. `rlimits`: names of setrlimit(2) without RLIMIT_.
-
-    `executor_socket`: of an executor that runs as root, while the server does not; None for one of our own user, with
-    its socket in the state directory. `launch_executor`: start such a one where none answers.
-    `no_new_privs`: of commands that are run as root, unless the job says otherwise.
-    """
-
-    launch_executor: bool = True
-    executor_socket: Path | None = None
-    no_new_privs: bool = False
-    environment: tuple[str, ...] = ENVIRONMENT
-    variables: Mapping[str, str] = field(default_factory=dict)
-    timeout: float | None = None
-    rlimits: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Pam:
-    """Log-ins of the machine's accounts. `groups` maps a group of the system to the role of its members."""
-
-    enabled: bool | Literal["auto"] = "auto"
-    groups: Mapping[str, str] = field(default_factory=lambda: dict(SHIPPED_GROUPS))
-    allow_root: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LifePreserverConfig:
-    """The log files of lpreserver, and the seconds between two looks at them."""
-
-    logs: tuple[Path, ...] = (Path("/var/log/lpreserver/lpreserver.log"),)
-    interval: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SystemStateConfig:
-    """Seconds between two states sent (`interval`) and between two looks (`check`); the commands that are asked."""
-
-    interval: float = 900.0
-    check: float = 15.0
-    zpool: str = "zpool"
-    zfs: str = "zfs"
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """The server's own log."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "text"] = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The configuration in force. `lanes` maps a lane to its parallel processes; None is `limits.lane_parallel`."""
-
-    state_dir: Path
-    node: str
-    socket: Socket
-    listen: Listen = Listen()
-    rest: Rest = Rest()
-    origins: tuple[str, ...] = ()
-    classic: Literal["auto", "always", "never"] = "auto"
-    lanes: Mapping[str, int | None] = field(default_factory=lambda: dict(SHIPPED_LANES))
-    pam: Pam = field(default_factory=Pam)
-    dispatcher: DispatcherConfig = DispatcherConfig()
-    lifepreserver: LifePreserverConfig = LifePreserverConfig()
-    system_state: SystemStateConfig = SystemStateConfig()
-    log: Log = Log()
-    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +211,9 @@ def _assemble(given: Mapping[str, Any]) -> Config:
             "rest": rest,
             "lanes": {**SHIPPED_LANES, **lanes},
             "pam": _built(Pam, tables.get("pam", {})),
+            "bridge": _built(BridgePolicy, tables.get("bridge", {})),
+            "bridges": {name: _built(BridgeLink, one) for name, one in tables.get("bridges", {}).items()},
+            "relay": _built(RelayConfig, tables.get("relay", {})),
             "dispatcher": _built(DispatcherConfig, tables.get("dispatcher", {})),
             "lifepreserver": _built(LifePreserverConfig, tables.get("lifepreserver", {})),
             "system_state": _built(SystemStateConfig, tables.get("system_state", {})),
@@ -302,21 +242,13 @@ def _built(kind: type[T], table: Mapping[str, Any]) -> T:
 
 def _check_together(config: Config, source: document.Source) -> None:
     """The rules between keys, and those that need more than a schema."""
-    listen, rest, limits = config.listen, config.rest, config.limits
-    for name, one in (("listen", listen), ("rest", rest)):
-        if not 0 <= one.port <= 65535:
-            raise source.error(f"{name}.port", one.port, "must be a port, 0 to 65535")
-        if not one.tls and not is_loopback(one.host):
-            raise source.error(f"{name}.tls", False, f"needs a loopback address, and {name}.host is {one.host!r}")
-    if rest.enabled and listen.port and (listen.host, listen.port) == (rest.host, rest.port):
-        raise source.error("rest.port", rest.port, "is listen.port already")
-    if (listen.certificate is None) != (listen.key is None):
-        missing, given = ("key", "certificate") if listen.certificate else ("certificate", "key")
-        raise source.error(f"listen.{missing}", None, f"is needed together with listen.{given}")
+    _check_listeners(config, source)
+    limits = config.limits
     if config.socket.enabled and len(os.fsencode(config.socket.path)) > MAX_SOCKET_PATH:
         raise source.error("socket.path", str(config.socket.path), f"must be at most {MAX_SOCKET_PATH} bytes")
-    for network in rest.trusted_proxies:
-        _check_network(network, source)
+    for name, link in config.bridges.items():
+        if link.ca is not None and link.insecure:
+            raise source.error(f"bridges.{name}.insecure", True, f"contradicts bridges.{name}.ca")
     if limits.token_idle > limits.token_absolute:
         raise source.error("limits.token_idle", limits.token_idle, "must be at most limits.token_absolute")
     if limits.frame_unauthenticated > limits.frame_authenticated:
@@ -324,14 +256,32 @@ def _check_together(config: Config, source: document.Source) -> None:
         raise source.error("limits.frame_unauthenticated", limits.frame_unauthenticated, rule)
 
 
-def _check_network(text: str, source: document.Source) -> None:
+def _check_listeners(config: Config, source: document.Source) -> None:
+    listen, rest, relay = config.listen, config.rest, config.relay
+    for name, one in (("listen", listen), ("rest", rest), ("relay", relay)):
+        if not 0 <= one.port <= 65535:
+            raise source.error(f"{name}.port", one.port, "must be a port, 0 to 65535")
+        if not one.tls and not is_loopback(one.host):
+            raise source.error(f"{name}.tls", False, f"needs a loopback address, and {name}.host is {one.host!r}")
+    if rest.enabled and listen.port and (listen.host, listen.port) == (rest.host, rest.port):
+        raise source.error("rest.port", rest.port, "is listen.port already")
+    for name, pair in (("listen", listen), ("relay", relay)):
+        if (pair.certificate is None) != (pair.key is None):
+            missing, given = ("key", "certificate") if pair.certificate else ("certificate", "key")
+            raise source.error(f"{name}.{missing}", None, f"is needed together with {name}.{given}")
+    for name, proxies in (("rest", rest.trusted_proxies), ("relay", relay.trusted_proxies)):
+        for network in proxies:
+            _check_network(f"{name}.trusted_proxies", network, source)
+
+
+def _check_network(key: str, text: str, source: document.Source) -> None:
     from ipaddress import ip_network
 
     try:
         ip_network(text)
     except ValueError:
         rule = "must be an address or a network such as 10.0.0.0/8, without host bits"
-        raise source.error("rest.trusted_proxies", text, rule) from None
+        raise source.error(key, text, rule) from None
 
 
 def is_loopback(host: str) -> bool:

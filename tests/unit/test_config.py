@@ -407,3 +407,30 @@ def test_importing_it_needs_none_of_what_is_slow() -> None:
     code = f"import sys, sysadmd.config as c; c.load(); print([m for m in {slow!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "[]"
+
+
+def test_bridges_are_named_and_have_a_url(tmp_path: Path) -> None:
+    loaded = load(
+        written(tmp_path, '[bridges.home]\nurl = "relay.example"\nca = "relay.crt"\n[bridge]\nallow_classic = false')
+    )
+    assert loaded.bridges["home"] == config.BridgeLink("relay.example", tmp_path / "relay.crt")
+    assert not loaded.bridge.allow_classic
+
+
+@pytest.mark.parametrize(
+    "text, rule",
+    [
+        ("[bridges.home]", "url"),
+        ('[bridges.home]\nurl = "ws://relay.example"', "bridges.home.url"),
+        ('[bridges.home]\nurl = "wss://user@relay.example"', "bridges.home.url"),
+        ('[bridges.home]\nurl = "relay.example?x"', "bridges.home.url"),
+        ('[bridges."a b"]\nurl = "relay.example"', "must be the name of a bridge"),
+        ('[bridges.home]\nurl = "relay.example"\nca = "x"\ninsecure = true', "contradicts bridges.home.ca"),
+        ("[relay]\ntls = false", "relay.tls"),
+        ('[relay]\ncertificate = "x"', "relay.key"),
+        ('[relay]\ntrusted_proxies = ["x"]', "relay.trusted_proxies"),
+    ],
+)
+def test_bad_bridge_tables_are_refused(tmp_path: Path, text: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule.replace(".", r"\.")):
+        load(written(tmp_path, text))
