@@ -23,8 +23,9 @@ def check(file: Path | None) -> None:
     from sysadmd.config import load
 
     found = load(file)
-    if found.listen.certificate is not None and found.listen.key is not None:
-        from sysadmd.keys.certificate import check_certificate
+    for table, pair in (("listen", found.listen), ("relay", found.relay)):
+        if pair.certificate is not None and pair.key is not None:
+            from sysadmd.keys.certificate import check_certificate
 
-        check_certificate(found.listen.certificate, found.listen.key, source=str(file))
+            check_certificate(pair.certificate, pair.key, source=str(file), table=table)
     click.echo(f"{file or 'defaults'}: ok")

@@ -73,20 +73,22 @@ def ensure_certificate(state_dir: Path, hostnames: Iterable[str] = (), *, now: f
 
 
 def check_certificate(
-    cert: Path, key: Path, *, source: str = "configuration", now: float | None = None
+    cert: Path, key: Path, *, source: str = "configuration", table: str = "listen", now: float | None = None
 ) -> CertificateFiles:
-    """The pair that the configuration `source` names. Raises ConfigError: unreadable, not PEM, expired, not a pair."""
+    """The pair that a table of the configuration `source` names. Raises ConfigError: unreadable, not PEM, expired, not
+    a pair.
+    """
     now = time.time() if now is None else now
     try:
         files = _files(cert, key)
     except OSError as error:
-        raise ConfigError(source, "listen.certificate", str(cert), f"cannot be read: {error.strerror}") from None
+        raise ConfigError(source, f"{table}.certificate", str(cert), f"cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ConfigError(source, "listen.certificate", str(cert), str(error).removeprefix(f"{cert}: ")) from None
+        raise ConfigError(source, f"{table}.certificate", str(cert), str(error).removeprefix(f"{cert}: ")) from None
     if not files.not_before <= now < files.not_after:
         when = f"{_iso(files.not_before)} to {_iso(files.not_after)}"
-        raise ConfigError(source, "listen.certificate", str(cert), f"must be valid now, and is from {when}")
-    _check_pair(cert, key, source)
+        raise ConfigError(source, f"{table}.certificate", str(cert), f"must be valid now, and is from {when}")
+    _check_pair(cert, key, source, table)
     return files
 
 
@@ -185,21 +187,22 @@ def _files(cert: Path, key: Path) -> CertificateFiles:
         raise ValueError(f"{cert}: {error}") from error
 
 
-def _check_pair(cert: Path, key: Path, source: str) -> None:
+def _check_pair(cert: Path, key: Path, source: str, table: str) -> None:
     import ssl
 
     def no_password() -> str:
-        raise ConfigError(source, "listen.key", str(key), "must not be encrypted: nobody is there to type the password")
+        rule = "must not be encrypted: nobody is there to type the password"
+        raise ConfigError(source, f"{table}.key", str(key), rule)
 
     try:
         with key.open("rb"):
             pass
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_password)
     except ssl.SSLError as error:
-        rule = "must be the key of listen.certificate" if "MISMATCH" in str(error) else "must be a private key in PEM"
-        raise ConfigError(source, "listen.key", str(key), rule) from None
+        rule = f"must be the key of {table}.certificate" if "MISMATCH" in str(error) else "must be a private key in PEM"
+        raise ConfigError(source, f"{table}.key", str(key), rule) from None
     except OSError as error:
-        raise ConfigError(source, "listen.key", str(key), f"cannot be read: {error.strerror}") from None
+        raise ConfigError(source, f"{table}.key", str(key), f"cannot be read: {error.strerror}") from None
 
 
 def _private_key(path: Path) -> RSAPrivateKey:

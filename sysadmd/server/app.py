@@ -16,7 +16,7 @@ import structlog
 
 from sysadmd import __version__, api
 from sysadmd.api.services import Services
-from sysadmd.config import Config, diff, reloaded
+from sysadmd.config import Config
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
 from sysadmd.lifepreserver import LifePreserver
@@ -25,6 +25,7 @@ from sysadmd.rpc.registry import Registry
 from sysadmd.schema import load_methods
 from sysadmd.server.auth import Auth
 from sysadmd.server.client_certificates import ClientCertificates
+from sysadmd.server.lifecycle import with_changes
 from sysadmd.server.listeners import Listeners
 from sysadmd.server.logs import configure
 from sysadmd.store import Store
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from sysadmd.server.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-
-SECRET_KEYS = frozenset({"dispatcher.variables"})
-"""Keys whose values may hold secrets; the log names the key alone."""
 
 
 class App:
@@ -140,17 +138,22 @@ class App:
 
     def reload(self) -> None:
         """SIGHUP: read the configuration again and take what may change; the rest is named in the log."""
-        new = self._reload()
-        for change in diff(self.config, new):
-            level = log.info if change.reloadable else log.warning
-            values = {} if change.key in SECRET_KEYS else {"old": str(change.old), "new": str(change.new)}
-            level("configuration", key=change.key, **values, applied=change.reloadable)
-        self.config = reloaded(self.config, new)
+        self.config = with_changes(self.config, self._reload())
         configure(self.config.log)
         self.engine.limits = self.events.limits = self.config.limits
         self.auth.reconfigure(self.config)
         self.dispatcher.reconfigure(self.config)
         self.listeners.reconfigure(self.config)
+
+    def announced(self) -> dict[str, Any]:
+        """What the log says of it when it is ready."""
+        socket, http = self.config.socket, self.listeners.http
+        return {
+            "node": self.config.node,
+            "listen": self.listeners.websocket.addresses,
+            "rest": http.addresses if http else [],
+            "socket": str(socket.path) if socket.enabled else None,
+        }
 
     def health(self) -> dict[str, Any]:
         """What `/healthz` answers: `healthy`, and the state of each part that can fail."""

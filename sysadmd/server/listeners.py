@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +14,15 @@ import structlog
 from sysadmd.auth.peer import scope_of_uid
 from sysadmd.auth.policy import Policy
 from sysadmd.config import Config
-from sysadmd.errors import StateError, SysadmdError
+from sysadmd.errors import SysadmdError
 from sysadmd.executor.peer import peer_uid
-from sysadmd.keys.certificate import CertificateFiles, check_certificate, ensure_certificate
-from sysadmd.keys.tls import reload_certificate, server_context
 from sysadmd.listen.pending import Pending
 from sysadmd.listen.websocket import Connection, WebSocketListener
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Session
+from sysadmd.server.certificate import ShownCertificate
 from sysadmd.server.client_certificates import ClientCertificates
+from sysadmd.server.unix_socket import clear_socket
 
 if TYPE_CHECKING:
     from sysadmd.listen.http import HttpListener
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOPPING = "the server is stopping"
-CERTIFICATE_CHECK = 86_400.0
-"""Seconds between two looks at the certificate's end."""
 
 
 class Listeners:
@@ -61,6 +58,7 @@ class Listeners:
         )
         self.unix = WebSocketListener(engine, kind="unix", identify=self._identify)
         self.http: HttpListener | None = None
+        self._certificate = ShownCertificate(config.state_dir, config.listen, table="listen")
         self._tls: ssl.SSLContext | None = None
         self._rest_tls: ssl.SSLContext | None = None
 
@@ -76,7 +74,7 @@ class Listeners:
         if config.rest.enabled:
             self.http = self._http_listener()
             await tasks.start(self.http.run)
-        tasks.start_soon(self._renew_certificate)
+        tasks.start_soon(self._certificate.renew)
 
     async def stop(self) -> None:
         """No new connections or calls, what runs is drained, subscribers are told by the close reason."""
@@ -100,7 +98,8 @@ class Listeners:
         if self.http is not None and self._rest is not None:
             self.http.trust(config.rest.trusted_proxies)
             self._rest.origins = tuple(config.origins)
-        self._use_certificate()
+        self._certificate.configured = config.listen
+        self._certificate.refresh()
         self.ask_clients()
 
     def ask_clients(self) -> None:
@@ -129,7 +128,7 @@ class Listeners:
 
     async def _start_unix(self, path: Path) -> None:
         """Everybody may connect; who they are, the kernel says."""
-        _clear_socket(path)
+        clear_socket(path)
         await self.unix.start(unix=True, path=os.fspath(path))
         os.chmod(path, 0o666)  # noqa: PTH101, S103  # everybody may connect, and Path.chmod is taken for blocking
 
@@ -146,50 +145,7 @@ class Listeners:
     def _make_contexts(self) -> None:
         """One context for each listener: they show the same certificate, and only one asks for the client's."""
         config = self.config
-        rest_tls = config.rest.enabled and config.rest.tls
-        if not config.listen.tls and not rest_tls:
-            return
-        files = self._certificate()
-        log.info("certificate", file=str(files.cert), fingerprint=files.fingerprint)
-        self._tls = server_context(files.cert, files.key) if config.listen.tls else None
-        self._rest_tls = server_context(files.cert, files.key) if rest_tls else None
-
-    def _certificate(self) -> CertificateFiles:
-        """The configured pair, checked, or our own, made or renewed where that is due."""
-        listen = self.config.listen
-        if listen.certificate is not None and listen.key is not None:
-            return check_certificate(listen.certificate, listen.key)
-        return ensure_certificate(self.config.state_dir)
-
-    def _use_certificate(self) -> None:
-        """New connections get the pair as it is now."""
-        contexts = [context for context in (self._tls, self._rest_tls) if context is not None]
-        if contexts:
-            files = self._certificate()
-            for context in contexts:
-                reload_certificate(context, files.cert, files.key)
-
-    async def _renew_certificate(self) -> None:
-        """A self-signed certificate is renewed before its end; new connections get the new one."""
-        while True:
-            await anyio.sleep(CERTIFICATE_CHECK)
-            try:
-                self._use_certificate()
-            except SysadmdError as error:
-                log.warning("certificate", reason=str(error))
-
-
-def _clear_socket(path: Path) -> None:
-    """Make room for the socket: one that nobody answers is removed. Raises `StateError` for anything else there."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if not path.is_symlink() and not path.exists():
-        return
-    if not path.is_socket():
-        raise StateError(f"socket {path}: there is something that is not a socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise StateError(f"socket {path} is in use by another server")
+        if config.listen.tls:
+            self._tls = self._certificate.context()
+        if config.rest.enabled and config.rest.tls:
+            self._rest_tls = self._certificate.context()

@@ -18,7 +18,7 @@ from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed
 
 from sysadmd.errors import StateError
-from sysadmd.server.listeners import _clear_socket
+from sysadmd.server.unix_socket import clear_socket
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import Peer
 
@@ -141,7 +141,7 @@ def test_a_socket_that_nobody_answers_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(os.fspath(path))
-    _clear_socket(path)
+    clear_socket(path)
     assert not path.exists()
 
 
@@ -151,7 +151,7 @@ def test_a_socket_that_another_server_answers_is_left(tmp_path: Path) -> None:
         sock.bind(os.fspath(path))
         sock.listen()
         with pytest.raises(StateError, match="is in use by another server"):
-            _clear_socket(path)
+            clear_socket(path)
     assert path.exists()
 
 
@@ -160,10 +160,10 @@ def test_what_is_no_socket_is_left(tmp_path: Path, make: Any) -> None:
     path = tmp_path / "sock"
     make(path)
     with pytest.raises(StateError, match="not a socket"):
-        _clear_socket(path)
+        clear_socket(path)
     assert os.path.lexists(path)
 
 
 def test_the_directory_is_made(tmp_path: Path) -> None:
-    _clear_socket(tmp_path / "run" / "sysadmd" / "sock")
+    clear_socket(tmp_path / "run" / "sysadmd" / "sock")
     assert (tmp_path / "run" / "sysadmd").is_dir()

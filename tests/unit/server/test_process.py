@@ -9,7 +9,7 @@ import pytest
 
 from sysadmd.config import Config, load
 from sysadmd.errors import StateError
-from sysadmd.server import app, process
+from sysadmd.server import app, lifecycle, process
 
 
 class Broken:
@@ -19,9 +19,10 @@ class Broken:
     ready_first = False
 
     def __init__(self, config: Config, reload: Any) -> None:
-        self.websocket = self
-        self.http = None
-        self.addresses: list[Any] = []
+        pass
+
+    def announced(self) -> dict[str, Any]:
+        return {}
 
     async def run(self, stop: Any, ready: Any) -> None:
         if self.ready_first:
@@ -33,7 +34,7 @@ class Broken:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setattr(app, "App", Broken)
     monkeypatch.setattr(Broken, "error", StateError("the database is from a newer release"), raising=False)
-    monkeypatch.setattr(process, "_loop_options", lambda limits: {})
+    monkeypatch.setattr(lifecycle, "_loop_options", lambda limits: {})
     monkeypatch.setattr("sysadmd.server.logs.configure", lambda options: None)  # it would outlive the test
     monkeypatch.setattr("gc.freeze", lambda: None)
     return load(None, {"state_dir": str(tmp_path / "state")})
