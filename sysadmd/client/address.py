@@ -1,4 +1,7 @@
-"""Server addresses: `wss://host[:port]`, `ws://host[:port]`, `unix:///path`.
+"""Server addresses: `wss://host[:port]`, `ws://host[:port]`, `unix:///path`, `bridge://host[:port]/peer`.
+
+A server behind a bridge is named by what stands after the bridge's host: its host name, the nick under which the bridge
+knows its key, or the id of its connection. What cannot stand in an address is percent-encoded.
 
 An address holds no secret: user names, passwords and query strings are refused, because addresses end up in shell
 histories, process lists and logs.
@@ -7,39 +10,57 @@ histories, process lists and logs.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote, urlsplit
 
 from sysadmd.client.errors import BadAddress
 
 DEFAULT_PORT = 12150
-FORMS = "wss://HOST[:PORT], ws://HOST[:PORT] or unix:///PATH"
+BRIDGE_PORT = 12149
+MAX_PEER = 256
+"""Characters of a peer's name: a host name has at most 253."""
+FORMS = "wss://HOST[:PORT], ws://HOST[:PORT], unix:///PATH or bridge://HOST[:PORT]/PEER"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens. `path` is the socket of a `unix` address, the resource of the others."""
+    """Where a server listens. `path` is the socket of a `unix` address, the resource of the others.
+
+    Host and port of a `bridge` address are the bridge's; `peer` is the server behind it, "" in its own address.
+    """
 
     scheme: str
     host: str
     port: int
     path: str
+    peer: str = ""
 
     def __str__(self) -> str:
         if self.scheme == "unix":
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.scheme == "bridge":
+            return f"bridge://{host}:{self.port}{'/' if self.peer else ''}{quote(self.peer, safe=':{}')}"
         return f"{self.scheme}://{host}:{self.port}{'' if self.path == '/' else self.path}"
 
     @property
     def encrypted(self) -> bool:
         """Whether the connection is TLS."""
-        return self.scheme == "wss"
+        return self.scheme in ("wss", "bridge")
 
     @property
     def private(self) -> bool:
-        """Whether nobody on a network can read what is sent: TLS, a Unix socket, or this machine's loopback."""
-        return self.scheme in ("wss", "unix") or _is_loopback(self.host)
+        """Whether nobody on a network can read what is sent: TLS, a Unix socket, or this machine's loopback.
+
+        Through a bridge it is private as long as the session is sealed: the transport refuses any other, unless it is
+        made `insecure`.
+        """
+        return self.scheme in ("wss", "unix", "bridge") or _is_loopback(self.host)
+
+    @property
+    def bridge(self) -> Address:
+        """The bridge of a `bridge` address, without the server behind it."""
+        return replace(self, peer="")
 
 
 def parse_address(text: str) -> Address:
@@ -49,7 +70,7 @@ def parse_address(text: str) -> Address:
         raise BadAddress(f"server address {text!r} has no scheme; expected {FORMS}")
     if scheme.lower() == "unix":
         return _parse_unix(text)
-    if scheme.lower() not in ("ws", "wss"):
+    if scheme.lower() not in ("ws", "wss", "bridge"):
         raise BadAddress(f"server address of scheme {scheme!r}; expected {FORMS}")
     try:
         parts = urlsplit(text)
@@ -62,6 +83,8 @@ def parse_address(text: str) -> Address:
         raise BadAddress("a server address has no query and no fragment")
     if not parts.hostname:
         raise BadAddress(f"server address {text!r} has no host; expected {FORMS}")
+    if parts.scheme == "bridge":
+        return Address("bridge", parts.hostname, BRIDGE_PORT if port is None else port, "/", _peer(parts.path))
     return Address(parts.scheme, parts.hostname, DEFAULT_PORT if port is None else port, parts.path or "/")
 
 
@@ -72,6 +95,19 @@ def _parse_unix(text: str) -> Address:
     if "\0" in path:
         raise BadAddress("server address: a path holds no NUL")
     return Address("unix", "localhost", 0, path)
+
+
+def _peer(path: str) -> str:
+    text = path.removeprefix("/")
+    if "/" in text:
+        raise BadAddress("a bridge address names one peer; a slash in its name is written %2F")
+    try:
+        peer = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise BadAddress("the peer of a bridge address is not UTF-8") from None
+    if len(peer) > MAX_PEER or not peer.isprintable():
+        raise BadAddress(f"the peer of a bridge address has at most {MAX_PEER} printable characters")
+    return peer
 
 
 def _is_loopback(host: str) -> bool:

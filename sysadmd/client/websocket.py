@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ class WebSocketTransport:
         return self._connection
 
     def _uri(self) -> str:
-        return "ws://localhost/" if self.address.scheme == "unix" else str(self.address)
+        if self.address.scheme == "unix":
+            return "ws://localhost/"
+        return str(replace(self.address, scheme="wss")) if self.address.scheme == "bridge" else str(self.address)
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {

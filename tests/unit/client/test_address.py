@@ -20,9 +20,15 @@ from sysadmd.client.errors import BadAddress
         ("WSS://NAS", Address("wss", "nas", 12150, "/")),
         ("unix:///run/sysadmd/sysadmd.sock", Address("unix", "localhost", 0, "/run/sysadmd/sysadmd.sock")),
         ("unix:///tmp/a%20b", Address("unix", "localhost", 0, "/tmp/a b")),
+        ("bridge://relay.example/nas", Address("bridge", "relay.example", 12149, "/", "nas")),
+        ("bridge://relay.example:443/Rack%20%2F%201", Address("bridge", "relay.example", 443, "/", "Rack / 1")),
+        ("bridge://[::1]/::%7Bab-1%7D", Address("bridge", "::1", 12149, "/", "::{ab-1}")),
+        ("bridge://relay/::{ab-1}", Address("bridge", "relay", 12149, "/", "::{ab-1}")),
+        ("BRIDGE://relay", Address("bridge", "relay", 12149, "/", "")),
+        ("bridge://relay/", Address("bridge", "relay", 12149, "/", "")),
     ],
 )
-def test_the_three_forms_are_read(text: str, expected: Address) -> None:
+def test_the_four_forms_are_read(text: str, expected: Address) -> None:
     assert parse_address(text) == expected
 
 
@@ -40,6 +46,13 @@ def test_the_three_forms_are_read(text: str, expected: Address) -> None:
         ("unix:///a%00b", "NUL"),
         ("wss://nas/?token=x", "no query"),
         ("wss://nas/#x", "no query"),
+        ("bridge:///nas", "no host"),
+        ("bridge://relay/a/b", "one peer"),
+        ("bridge://relay/a%00b", "printable"),
+        ("bridge://relay/a%0Ab", "printable"),
+        ("bridge://relay/%ff", "not UTF-8"),
+        (f"bridge://relay/{'a' * 257}", "256"),
+        ("bridge://relay/nas?token=x", "no query"),
     ],
 )
 def test_anything_else_is_refused_with_its_reason(text: str, reason: str) -> None:
@@ -59,10 +72,21 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         address = parse_address(text)
     except BadAddress:
         return
-    assert address.scheme in ("ws", "wss", "unix")
+    assert address.scheme in ("ws", "wss", "unix", "bridge")
 
 
-@pytest.mark.parametrize("text", ["wss://nas:1/x", "ws://[::1]:12150", "unix:///run/x.sock", "wss://nas.example:12150"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wss://nas:1/x",
+        "ws://[::1]:12150",
+        "unix:///run/x.sock",
+        "wss://nas.example:12150",
+        "bridge://relay:12149",
+        "bridge://[::1]:1/::{0ab-1}",
+        "bridge://relay:12149/Rack%20%2F%C3%BC",
+    ],
+)
 def test_the_text_of_an_address_reads_back(text: str) -> None:
     assert str(parse_address(text)) == text
 
@@ -77,7 +101,12 @@ def test_the_text_of_an_address_reads_back(text: str) -> None:
         ("ws://[::1]", True),
         ("ws://nas", False),
         ("ws://10.0.0.1", False),
+        ("bridge://relay/nas", True),
     ],
 )
 def test_only_a_network_without_tls_is_not_private(text: str, private: bool) -> None:
     assert parse_address(text).private is private
+
+
+def test_the_bridge_of_an_address_is_the_address_without_the_peer() -> None:
+    assert str(parse_address("bridge://relay/nas").bridge) == "bridge://relay:12149"
