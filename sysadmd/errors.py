@@ -7,6 +7,7 @@
     ├── StateError             a state directory that cannot be used (locked, wrong owner, newer schema)
     ├── ExecutorError          the executor cannot be reached, or broke its protocol
     ├── ZfsError               a zpool or zfs query failed
+    ├── SealError              a sealed session between a client and a server is over; `code` says why
     └── RpcError               an answer to a request: `code` and `message` go on the wire
         ├── BadRequest             400
         │   └── WireError          400, the frame is not a request at all
@@ -27,7 +28,7 @@ The codes are those of HTTP (RFC 9110 §15); 499 is the usual one for a request 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class SysadmdError(Exception):
@@ -53,6 +54,19 @@ class ExecutorError(SysadmdError):
 
 class ZfsError(SysadmdError):
     """A zpool or zfs query failed."""
+
+
+class SealError(SysadmdError):
+    """A sealed session is over.
+
+    `code`: `untrusted` (the server shows another key than the pinned one), `tls` (what came is not what the other end
+    sealed), `window` (the other end sent more than it may), `size` (a message or a payload above its limit), `closed`
+    (the other end said so, or the session failed before).
+    """
+
+    def __init__(self, code: Literal["untrusted", "tls", "window", "size", "closed"], message: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class RpcError(SysadmdError):

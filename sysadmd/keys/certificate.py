@@ -15,7 +15,7 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,8 +25,11 @@ from sysadmd.errors import ConfigError, StateError
 from sysadmd.keys.files import write_file
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.x509 import Certificate, GeneralName
+
+    SigningKey = RSAPrivateKey | Ed25519PrivateKey
 
 CERTIFICATE_FILE = "server.crt"
 KEY_FILE = "server.key"
@@ -57,17 +60,34 @@ def ensure_certificate(state_dir: Path, hostnames: Iterable[str] = (), *, now: f
     A new certificate names `hostnames` and every name and address of this machine. A good one is kept although those
     have changed since, because clients pin it. Raises StateError for a file that cannot be read, or is no certificate.
     """
-    now = time.time() if now is None else now
     cert, key = state_dir / CERTIFICATE_FILE, state_dir / KEY_FILE
+    return self_signed(cert, key, _own_names(hostnames), _server_key, now=now)
+
+
+def self_signed(
+    cert: Path,
+    key: Path,
+    names: Iterable[str],
+    load: Callable[[Path], SigningKey],
+    *,
+    now: float | None = None,
+    anew: bool = False,
+) -> CertificateFiles:
+    """The certificate in the file `cert` for the key in the file `key`: kept while it is good, else made again for
+    `names`. `anew`: it is not good, whatever its dates say.
+
+    `load` gives the key, or makes it; nothing but a new signature asks for it, or for the names. Raises StateError.
+    """
+    now = time.time() if now is None else now
     try:
-        if key.exists() and cert.exists():
+        if key.exists() and cert.exists() and not anew:
             files = _files(cert, key)
             if files.not_before <= now < files.not_after - RENEW_BEFORE:
                 return files
-        write_file(cert, _sign(_private_key(key), hostnames, now), 0o644)
+        write_file(cert, _sign(load(key), names, now), 0o644)
         return _files(cert, key)
     except OSError as error:
-        raise StateError(f"{error.filename or state_dir}: {error.strerror}") from error
+        raise StateError(f"{error.filename or cert.parent}: {error.strerror}") from error
     except ValueError as error:
         raise StateError(f"{error}; move it away to have a new one made") from error
 
@@ -205,30 +225,42 @@ def _check_pair(cert: Path, key: Path, source: str, table: str) -> None:
         raise ConfigError(source, f"{table}.key", str(key), f"cannot be read: {error.strerror}") from None
 
 
-def _private_key(path: Path) -> RSAPrivateKey:
+def private_key(path: Path) -> SigningKey:
+    """The RSA or Ed25519 key in the file. Raises ValueError, naming it, for a file that holds something else."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: is not a private key in PEM") from error
+    if not isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
+        raise ValueError(f"{path}: is not an RSA or Ed25519 key")  # noqa: TRY004  # the file is wrong, not the call
+    return key
+
+
+def _server_key(path: Path) -> SigningKey:
     """The key in the file, or a new one. Raises ValueError for a file that holds something else."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     if path.exists():
-        try:
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: is not a private key in PEM") from error
-        if not isinstance(key, rsa.RSAPrivateKey):
+        found = private_key(path)
+        if not isinstance(found, rsa.RSAPrivateKey):
             raise ValueError(f"{path}: is not an RSA key")
         path.chmod(0o600)
-        return key
+        return found
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     write_file(path, key.private_bytes(encoding, form, serialization.NoEncryption()), 0o600)
     return key
 
 
-def _sign(key: RSAPrivateKey, hostnames: Iterable[str], now: float) -> bytes:
+def _sign(key: SigningKey, hostnames: Iterable[str], now: float) -> bytes:
     """A self-signed leaf certificate in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     names = _names(hostnames)
@@ -252,21 +284,28 @@ def _sign(key: RSAPrivateKey, hostnames: Iterable[str], now: float) -> bytes:
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(key, hashes.SHA256() if isinstance(key, RSAPrivateKey) else None)
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _names(hostnames: Iterable[str]) -> list[GeneralName]:
-    """The names of a certificate: those given, then the machine's own; what cannot stand in one is left out."""
+def _own_names(hostnames: Iterable[str]) -> Iterator[str]:
+    """The names given, then every name and address of this machine."""
+    from sysadmd.keys.addresses import host_addresses, host_names
+
+    yield from hostnames
+    yield from host_names()
+    yield from map(str, host_addresses())
+
+
+def _names(texts: Iterable[str]) -> list[GeneralName]:
+    """What can stand in a certificate of these names and addresses, each once."""
     from ipaddress import ip_address
 
     from cryptography import x509
 
-    from sysadmd.keys.addresses import host_addresses, host_names
-
     names: dict[GeneralName, None] = {}
-    for text in (*hostnames, *host_names()):
+    for text in texts:
         try:
             names[x509.IPAddress(ip_address(text))] = None
         except ValueError:
@@ -274,4 +313,4 @@ def _names(hostnames: Iterable[str]) -> list[GeneralName]:
                 names[x509.DNSName(text.encode("idna").decode("ascii"))] = None
             except UnicodeError:
                 continue
-    return [*(names | dict.fromkeys(map(x509.IPAddress, host_addresses())))]
+    return list(names)
