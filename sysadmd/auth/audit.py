@@ -117,7 +117,7 @@ class Audit:
         if account is not None:
             fields["account"] = account
         if peer is not None:
-            fields["address"], fields["via"] = peer.address, peer.kind
+            fields |= _described(peer)
         if session is not None:
             fields["session"] = session
         fields.update(data)
@@ -269,6 +269,16 @@ def verify_store(
 def _add_checkpoint(one: Checkpoint, connection: Connection) -> tuple[None, Sequence[object]]:
     audit_table.add_checkpoint(connection, one)
     return None, ()
+
+
+def _described(peer: Peer) -> dict[str, Any]:
+    """Where somebody comes from, and what is unusual about the way."""
+    fields: dict[str, Any] = {"address": peer.address, "via": peer.kind}
+    if peer.link:
+        fields["link"] = peer.link
+    if peer.insecure:
+        fields["insecure"] = True
+    return fields
 
 
 def _done() -> asyncio.Future[None]:

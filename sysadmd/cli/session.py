@@ -17,6 +17,7 @@ COLUMNS = {
     "idle": "Idle",
     "subscriptions": "Subscriptions",
     "calls": "Calls",
+    "insecure": "Insecure",
 }
 
 

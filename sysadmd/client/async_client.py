@@ -8,11 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sysadmd.backoff import Backoff
 from sysadmd.client.address import parse_address
 from sysadmd.client.channel import Channel, Login, split_method
 from sysadmd.client.connection import Connection, open_channel
 from sysadmd.client.errors import BadAddress, ClientError
-from sysadmd.client.events import Backoff, EventStream, Interest
+from sysadmd.client.events import EventStream, Interest
 from sysadmd.client.transport import Dial, Transport
 from sysadmd.client.trust import read_key
 

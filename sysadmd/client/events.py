@@ -12,13 +12,13 @@ the (epoch, seq) of the last event. What the server no longer has comes as a `ga
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from sysadmd.backoff import Backoff
 from sysadmd.client.channel import Channel, result_of
 from sysadmd.client.errors import CallTimeout, ConnectFailed, ConnectionLost
 from sysadmd.wire.messages import EventMessage
@@ -39,22 +39,6 @@ class Event:
     seq: int
     time: float
     node: str
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Seconds to wait before the n-th attempt to connect again: doubled each time, with jitter so that clients
-    spread.
-    """
-
-    first: float = 0.2
-    limit: float = 15.0
-    jitter: Callable[[], float] = random.random
-
-    def delay(self, attempt: int) -> float:
-        """The wait before attempt 0, 1, 2, …: between half and the whole of min(limit, first * 2**attempt)."""
-        longest = min(self.limit, self.first * 2.0 ** min(attempt, 30))
-        return longest * (0.5 + 0.5 * self.jitter())
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from sysadmd.client.errors import ConnectFailed
 from sysadmd.keys.certificate import fingerprint
 from sysadmd.keys.signing import PrivateKey
+from sysadmd.keys.trust import trust_all, trust_file
 
 PROBE_TIMEOUT = 5.0
 """Seconds for the second handshake that reads a certificate which was not trusted, for the error text."""
@@ -50,23 +51,13 @@ def read_key(path: Path) -> PrivateKey:
 
 def _trusting(ca: Path | None, *, insecure: bool) -> ssl.SSLContext:
     if insecure:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
+        return trust_all()
     if ca is None:
         return ssl.create_default_context()
     try:
-        context = ssl.create_default_context(cafile=str(ca))
-    except ssl.SSLError as error:
-        raise ConnectFailed(f"{ca}: no PEM certificate ({error.reason or error})") from error
-    except OSError as error:
-        raise ConnectFailed(f"{ca}: {error.strerror or error}") from error
-    # A leaf certificate in the file is trusted as itself (X509_V_FLAG_PARTIAL_CHAIN), and strict RFC 5280 checks, on
-    # since Python 3.13, would refuse self-signed leaves that other programs made.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+        return trust_file(ca)
+    except ValueError as error:
+        raise ConnectFailed(str(error)) from error
 
 
 async def read_fingerprint(host: str, port: int) -> str | None:

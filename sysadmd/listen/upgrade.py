@@ -9,7 +9,7 @@ nothing is read from the peer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 
 import anyio
@@ -18,8 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sysadmd.auth.identity import Peer
-from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
+from sysadmd.listen.measured import measured, messages
 from sysadmd.listen.pending import Leave
 from sysadmd.listen.websocket import CLOSE_TRY_LATER, SECRET_PARAMETERS, WebSocketListener, close_reason
 from sysadmd.rpc.engine import CLOSE_POLICY, Engine
@@ -29,21 +29,6 @@ log = structlog.get_logger(__name__)
 
 LIMIT_FRAMES = "sysadmd.limit_frames"
 """Name of the ASGI extension whose key `set` takes the largest message that is accepted, in bytes."""
-LENGTH_BYTES = 4
-
-
-def measured(message: bytes, record: Record | None = None) -> bytes:
-    """A message behind its length."""
-    return len(message).to_bytes(LENGTH_BYTES, "big") + message
-
-
-def messages(data: bytes) -> Iterator[bytes]:
-    """The messages in joined `measured` ones."""
-    start = 0
-    while start < len(data):
-        end = start + LENGTH_BYTES + int.from_bytes(data[start : start + LENGTH_BYTES], "big")
-        yield data[start + LENGTH_BYTES : end]
-        start = end
 
 
 class UpgradeOutlet:

@@ -28,6 +28,7 @@ from sysadmd.events.record import Record
 from sysadmd.events.subscription import Framing
 from sysadmd.listen.headers import security_headers
 from sysadmd.listen.origin import CLASSIC_ORIGINS, origin_allowed
+from sysadmd.listen.patience import PatientConnection
 from sysadmd.listen.pending import Leave, Pending
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.session import Session
@@ -38,8 +39,6 @@ SECRET_PARAMETERS = frozenset({"token", "password", "passwd", "secret", "access_
 CLOSE_TRY_LATER = 1013
 REASON_BYTES = 123
 """RFC 6455 §5.5: a control frame has 125 bytes, and two of them are the code."""
-PATIENCE = 20.0
-"""Seconds for a peer to read on, where pings have no deadline."""
 TEXT_FRAME = 0x81
 """RFC 6455 §5.2: FIN and opcode 1."""
 
@@ -59,8 +58,8 @@ def close_reason(text: str) -> str:
     return text.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
-class Connection(ServerConnection):
-    """A connection that tells its session when the peer reads again, and does not wait for ever for that.
+class Connection(PatientConnection, ServerConnection):
+    """A connection that tells its session when the peer reads again.
 
     With `pending` it takes a place there, or is dropped.
     """
@@ -82,18 +81,6 @@ class Connection(ServerConnection):
         super().connection_lost(exc)
         if self.leave is not None:
             self.leave()
-
-    async def drain(self) -> None:
-        """Wait until the peer has read. The library waits here without a deadline, in its pings and its closing
-        handshake too, so that a peer that stopped reading would never be found out. Raises ConnectionResetError.
-        """
-        patience = PATIENCE if self.ping_timeout is None else self.ping_timeout
-        try:
-            async with asyncio.timeout_at(self.close_deadline or self.loop.time() + patience):
-                await super().drain()
-        except TimeoutError:
-            self.transport.abort()
-            raise ConnectionResetError("the peer does not read") from None
 
     def resume_writing(self) -> None:
         """The transport's buffer is below its low-water mark."""

@@ -17,6 +17,7 @@ KILLED = "the session was ended"
 class Listed(msgspec.Struct, frozen=True, gc=False):
     """One session. `opened` and `expires` are Unix seconds, `idle` is seconds since its last message.
 
+    `insecure`: a bridge between the two can read and change what they say.
     `account` and `method` are None before its log-in; `expires` is None where only a log-out or a revocation ends it.
     """
 
@@ -32,6 +33,7 @@ class Listed(msgspec.Struct, frozen=True, gc=False):
     subscriptions: int
     calls: int
     classic: bool
+    insecure: bool
 
 
 def listed(engine: Engine, account: str | None = None) -> list[Listed]:
@@ -81,4 +83,5 @@ def _described(session: Session, started: float, elapsed: float) -> Listed:
         subscriptions=len(session.subscriptions),
         calls=session.calls,
         classic=session.classic,
+        insecure=session.peer.insecure,
     )

@@ -58,6 +58,7 @@ async def test_a_session_says_who_where_how_and_since_when(tmp_path: Path) -> No
             "subscriptions": 2,
             "calls": 0,
             "classic": False,
+            "insecure": False,
         }
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from sysadmd.api.services import Services
 from sysadmd.errors import Unauthorized
 from sysadmd.rpc.call import Call, method
+
+log = structlog.get_logger(__name__)
 
 
 @method("rpc/auth")
 async def auth(call: Call, services: Services) -> list[Any]:
     """Log in with a password: `[token, seconds]`."""
     revoke_attached(call, services)
+    _keep_secret(call, services, "password")
     try:
         scope = await services.authenticator.password(
             call.args["username"], call.args["password"], call.session.peer, session=call.session.id
@@ -35,6 +40,7 @@ async def auth_token(call: Call, services: Services) -> list[Any]:
     A log-in token that is attached to the connection is not among them: it is revoked first (spec sysadm §3.4).
     """
     revoke_attached(call, services)
+    _keep_secret(call, services, "token")
     try:
         await services.authenticator.token(call.args["token"], call.session.peer, session=call.session.id)
     except BaseException:
@@ -72,4 +78,18 @@ def adopt(call: Call, services: Services, token: str, *, method: str) -> list[An
         raise Unauthorized
     expires = session.engine.monotonic() + services.tokens.remaining(token)
     session.login(scope, token, expires, services.tokens.voucher(token), method=method)
+    if session.peer.insecure:
+        where = {"link": session.peer.link, "peer": session.peer.address}
+        log.warning("insecure log-in", account=scope.account, method=method, session=session.id, **where)
     return [token, int(session.engine.limits.token_idle)]
+
+
+def _keep_secret(call: Call, services: Services, method: str) -> None:
+    """Refuse what a bridge could read and use itself, whatever it is: a good one would be told apart by the answer.
+    A proof by key is good once only. Raises Unauthorized.
+    """
+    session = call.session
+    if session.peer.insecure:
+        session.logout()
+        services.audit.record("login_failed", peer=session.peer, session=session.id, method=method)
+        raise Unauthorized("through a bridge that can read it only `rpc/auth_ssl` logs in")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sysadmd.backoff import Backoff
 from sysadmd.client import AsyncClient, CallTimeout, ConnectFailed, ConnectionLost, EventStream, RemoteError
-from sysadmd.client.events import Backoff
 from sysadmd.client.mock import NO_REPLY, MockServer
 from sysadmd.errors import Forbidden
 from sysadmd.wire.messages import Request
@@ -232,9 +232,3 @@ async def test_a_gap_is_an_event() -> None:
     assert (event.topic, event.args) == ("gap", {"from": 11, "to": 20, "cause": "overflow"})
     assert stream.last == ("e1", 20)
     await client.aclose()
-
-
-def test_the_wait_doubles_up_to_its_limit_with_jitter() -> None:
-    whole, half = Backoff(1, 10, lambda: 1.0), Backoff(1, 10, lambda: 0.0)
-    assert [whole.delay(n) for n in (0, 1, 2, 3, 4, 5000)] == [1, 2, 4, 8, 10, 10]
-    assert half.delay(1) == 1
