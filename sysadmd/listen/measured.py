@@ -1,4 +1,4 @@
-"""Messages joined with their lengths before them, for what writes one message at a time instead of bytes to a socket."""
+"""Messages joined with their lengths before them, for what writes one message at a time."""
 
 from __future__ import annotations
 
