@@ -17,6 +17,9 @@ COMMANDS = {
     "key": Lazy(
         "sysadmd.cli.key:key", "Register, list and revoke the public keys that log in, and show this server's own."
     ),
+    "bridge": Lazy(
+        "sysadmd.cli.bridge:bridge", "Run a bridge, which servers and clients behind NAT dial, and say who may."
+    ),
     "call": Lazy("sysadmd.cli.call:call", "Call a method and print its result."),
     "events": Lazy("sysadmd.cli.events:events", "Print events as they come."),
     "status": Lazy("sysadmd.cli.status:status", "Show who answers, and what it is doing."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sysadmd.cli.key_file import public_key
 from sysadmd.errors import BadRequest, StateError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from sysadmd.keys.signing import PublicKey
 
 FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}")
-MAX_FILE = 64 * 1024
-"""Bytes of a key's or certificate's file that are read."""
 COLUMNS = {
     "account": "Account",
     "nickname": "Nickname",
@@ -54,8 +53,7 @@ def import_(*, user: str, file: Path, nick: str, email: str, tls: bool, state_di
     """
     from sysadmd.cli.directory import open_directory
 
-    text = _read(file)
-    found = _parsed(text, file)
+    found = public_key(file)
     args = {"user": user, "pub_key": found.registered, "nickname": nick, "email": email}
     if tls:
         if found.certificate is None:
@@ -98,7 +96,7 @@ def revoke(*, user: str, which: str, state_dir: Path | None) -> None:
                 raise BadRequest(f"account {user[:40]!r} has no such key")
             wanted = rows[0]["pub_key"]
         else:
-            wanted = _parsed(_read(Path(which)), Path(which)).registered
+            wanted = public_key(Path(which)).registered
         directory.call("rpc/settings/revoke_ssl_cert", {"user": user, "pub_key": wanted})
 
 
@@ -133,7 +131,7 @@ def _certificate(file: Path) -> PublicKey:
 
     if not file.exists():
         raise StateError(f"{file}: there is no certificate yet; the first start of the server makes it")
-    public = _parsed(_read(file), file)
+    public = public_key(file)
     assert public.certificate is not None
     shown = fingerprint(ssl.PEM_cert_to_DER_cert(public.certificate))
     print(f"certificate {shown}, its key {public.fingerprint}", file=sys.stderr, flush=True)
@@ -152,23 +150,3 @@ def _rows(directory: Directory) -> list[dict[str, Any]]:
             row |= {"fingerprint": public.fingerprint, "registered": said["Date Registered"], "pub_key": text}
             rows.append(row)
     return rows
-
-
-def _read(file: Path) -> str:
-    """Refuses what is no text, and a private key, before either goes anywhere."""
-    with file.open("rb") as opened:
-        text = opened.read(MAX_FILE + 1).decode("ascii", "replace")
-    if len(text) > MAX_FILE:
-        raise click.UsageError(f"{file} is larger than a key: more than {MAX_FILE} bytes")
-    if "PRIVATE KEY-----" in text:
-        raise click.UsageError(f"{file} holds a private key; it stays where it is, its public half is what is needed")
-    return text
-
-
-def _parsed(text: str, file: Path) -> PublicKey:
-    from sysadmd.keys.signing import parse
-
-    try:
-        return parse(text)
-    except BadRequest as error:
-        raise BadRequest(f"{file}: {error.message.removeprefix('args.pub_key: ')}") from None

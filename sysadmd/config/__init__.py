@@ -51,6 +51,7 @@ __all__ = [
     "Rest",
     "Socket",
     "SystemStateConfig",
+    "default_bridge_dir",
     "default_state_dir",
     "diff",
     "is_loopback",
@@ -112,11 +113,12 @@ class Change:
     reloadable: bool
 
 
-def load(path: Path | None = None, overrides: Mapping[str, Any] = NOTHING) -> Config:
+def load(path: Path | None = None, overrides: Mapping[str, Any] = NOTHING, *, state_dir: Path | None = None) -> Config:
     """The configuration of the file at `path` (None: defaults), with `overrides` (dotted or nested keys) over it.
 
-    Raises ConfigError. Overrides come from our own command line, whose parser checked their types; their keys and what
-    values must be together are checked here like those of a file.
+    `state_dir`: the directory where neither says which; None for the default one of a server. Raises ConfigError.
+    Overrides come from our own command line, whose parser checked their types; their keys and what values must be
+    together are checked here like those of a file.
     """
     tables: dict[str, Any] = {}
     command_line = document.Source("command line", Path.cwd())
@@ -127,7 +129,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] = NOTHING) -> Co
             tables = source.coerced(document.read(path, source), schema)
             document.check(tables, schema, source)
         document.merge(tables, command_line.coerced(document.nested(overrides), schema))
-    config = _assemble(tables)
+    config = _assemble(tables, state_dir)
     _check_together(config, source)
     return config
 
@@ -142,6 +144,14 @@ def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if not base.is_absolute():  # the specification has a relative one ignored
         base = Path(environ.get("HOME") or Path.home(), ".local", "state")
     return base / "sysadmd"
+
+
+def default_bridge_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """SYSADMD_BRIDGE_STATE_DIR, else the directory `sysadmd-bridge` beside the default one of a server."""
+    if named := environ.get("SYSADMD_BRIDGE_STATE_DIR"):
+        return Path(named).absolute()
+    server = default_state_dir({name: value for name, value in environ.items() if name != "SYSADMD_STATE_DIR"})
+    return server.with_name("sysadmd-bridge")
 
 
 def root_executor_dir() -> Path:
@@ -192,10 +202,10 @@ def reloaded(old: Config, new: Config) -> Config:
     return result
 
 
-def _assemble(given: Mapping[str, Any]) -> Config:
+def _assemble(given: Mapping[str, Any], default: Path | None = None) -> Config:
     """The object of a checked document, with the defaults that depend on the machine or on other keys."""
     tables: dict[str, Any] = dict(given)
-    state_dir = Path(tables.get("state_dir") or default_state_dir())
+    state_dir = Path(tables.get("state_dir") or default or default_state_dir())
     listen = _built(Listen, tables.get("listen", {}))
     rest = _built(Rest, {"host": listen.host, "tls": listen.tls, **tables.get("rest", {})})
     socket = _built(Socket, {"path": runtime_socket(state_dir), **tables.get("socket", {})})

@@ -134,6 +134,30 @@ def test_others_have_the_xdg_state_directory(
     assert config.default_state_dir(environ) == Path(expected)
 
 
+@pytest.mark.parametrize(
+    "environ, expected",
+    [
+        ({"SYSADMD_BRIDGE_STATE_DIR": "/srv/bridge", "SYSADMD_STATE_DIR": "/srv/state"}, "/srv/bridge"),
+        ({"SYSADMD_STATE_DIR": "/srv/state", "XDG_STATE_HOME": "/x"}, "/x/sysadmd-bridge"),
+        ({"HOME": "/home/u"}, "/home/u/.local/state/sysadmd-bridge"),
+    ],
+)
+def test_a_bridge_has_a_directory_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], expected: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert config.default_bridge_dir(environ) == Path(expected)
+
+
+def test_a_directory_of_the_caller_gives_way_to_the_file_and_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "sysadmd.toml"
+    file.write_text("")
+    assert config.load(file, state_dir=Path("/srv/bridge")).state_dir == Path("/srv/bridge")
+    assert config.load(file, {"state_dir": "/srv/x"}, state_dir=Path("/srv/bridge")).state_dir == Path("/srv/x")
+    file.write_text('state_dir = "/srv/y"')
+    assert config.load(file, state_dir=Path("/srv/bridge")).state_dir == Path("/srv/y")
+
+
 def test_the_socket_of_roots_default_directory_is_in_the_run_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     assert config.runtime_socket(Path("/var/lib/sysadmd")) == Path("/run/sysadmd/sysadmd.sock")

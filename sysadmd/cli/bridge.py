@@ -1,0 +1,103 @@
+"""`sysadmd bridge`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sysadmd.cli.key_file import public_key
+
+if TYPE_CHECKING:
+    from sysadmd.bridge.keyring import Keyring
+
+KEY_COLUMNS = {"nick": "Nickname", "kind": "Kind", "fingerprint": "Fingerprint", "imported": "Imported"}
+
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="State directory of the bridge. [env: SYSADMD_BRIDGE_STATE_DIR]",
+)
+
+
+@click.group()
+def bridge() -> None:
+    """Run a bridge, which servers and clients behind NAT dial, and say who may."""
+
+
+@bridge.group()
+def key() -> None:
+    """Import, list and remove the keys that log in at the bridge.
+
+    A bridge that runs has a change at once. It lets in who holds one of these keys, and shows to one another a server
+    and a client whose lists of keys have one in common.
+    """
+
+
+@key.command("import")
+@click.argument("nick")
+@click.argument("file", type=click.Path(path_type=Path))
+@state_dir_option
+def import_(*, nick: str, file: Path, state_dir: Path | None) -> None:
+    """Let the holder of a private key in, under the name NICK; its earlier key is let in no more.
+
+    FILE is the public half: what `sysadmd key export --bridge` prints on a server, the file that the graphical client
+    exports, a public key in PEM, or an X.509 certificate.
+    """
+    public = public_key(file)
+    _keyring(state_dir).add(nick, public)
+    print(f"{nick} may log in at the bridge with the key {public.fingerprint}", file=sys.stderr)
+
+
+@key.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal, one key a line.")
+@state_dir_option
+def list_(*, as_json: bool, state_dir: Path | None) -> None:
+    """List the keys that are let in."""
+    from sysadmd.cli.render import print_rows
+
+    keys = sorted(_keyring(state_dir).current().values(), key=lambda one: one.nick)
+    rows = [
+        {
+            "nick": one.nick,
+            "kind": one.public.kind,
+            "fingerprint": one.public.fingerprint,
+            "checksum": one.public.checksum,
+            "imported": _moment(one.imported),
+        }
+        for one in keys
+    ]
+    print_rows(KEY_COLUMNS, rows, as_json=as_json)
+
+
+@key.command()
+@click.argument("nick")
+@state_dir_option
+def remove(*, nick: str, state_dir: Path | None) -> None:
+    """Let NICK in no more; the connections of its key end within a second or two."""
+    _keyring(state_dir).remove(nick)
+
+
+def _keyring(state_dir: Path | None) -> Keyring:
+    """The keyring in the directory, by the rights of the directory's owner."""
+    from sysadmd.bridge.keyring import DIRECTORY, Keyring
+    from sysadmd.cli.owner import become_owner
+
+    directory = _directory(state_dir)
+    become_owner(directory)
+    return Keyring(directory / DIRECTORY)
+
+
+def _directory(state_dir: Path | None) -> Path:
+    from sysadmd.config import default_bridge_dir
+
+    return (state_dir or default_bridge_dir()).absolute()
+
+
+def _moment(seconds: float) -> str:
+    """A moment in UTC, for people and programs alike."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
