@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sysadmd.config import Config
     from sysadmd.dispatcher import Dispatcher
     from sysadmd.events.log import EventLog
+    from sysadmd.keys.sealing import Sealing
     from sysadmd.lifepreserver import LifePreserver
     from sysadmd.rpc.registry import Registry
     from sysadmd.system.system_state import SystemState
@@ -38,3 +39,4 @@ class Services:
     dispatcher: Dispatcher
     system_state: SystemState
     life_preserver: LifePreserver
+    sealing: Sealing

@@ -153,16 +153,19 @@ class Keys:
         answer: Mapping[str, Any],
         peer: Peer,
         session: str,
+        *,
+        binding: str = "",
     ) -> tuple[Scope, str]:
         """The scope and the fingerprint of the key that answers the challenge. Raises Unauthorized and
         TooManyRequests.
 
-        `answer` is what `rpc/auth_ssl` takes; `challenge` is None when there was none, or it is over.
+        `answer` is what `rpc/auth_ssl` takes; `challenge` is None when there was none, or it is over. In a session with
+        a `binding` the answer has to be signed over that too, which a classic one cannot be.
         """
         proven: list[str] = []
 
         async def proof() -> Scope:
-            fingerprint = None if challenge is None else await self._prove(challenge.text, answer)
+            fingerprint = None if challenge is None else await self._prove(challenge.text, answer, binding)
             scope = None if fingerprint is None else await self.admit(fingerprint)
             if fingerprint is None or scope is None:
                 raise Unauthorized
@@ -180,16 +183,18 @@ class Keys:
             self._decoys[kind] = await self._lane.run(lambda: signing.PrivateKey.generate(kind).public)
         return self._decoys[kind]
 
-    async def _prove(self, challenge: str, answer: Mapping[str, Any]) -> str | None:
+    async def _prove(self, challenge: str, answer: Mapping[str, Any], binding: str) -> str | None:
         signature = _decoded(answer.get("signature" if "signature" in answer else "encrypted_string"))
         if "signature" not in answer:
+            if binding:
+                return None
             pems = {key.fingerprint: key.pem for key in self._ring.values()}
             return await self._lane.run(lambda: _signer(pems, challenge, signature))
         claimed, algorithm = str(answer.get("key")).lower(), str(answer.get("algorithm"))
         key = self._ring.get(claimed)
         decoy = await self.decoy("ed25519" if algorithm == "ed25519" else "rsa")
         pem = decoy.pem if key is None else key.pem
-        good = await self._lane.run(lambda: signing.verify(pem, algorithm, challenge, signature))
+        good = await self._lane.run(lambda: signing.verify(pem, algorithm, challenge, signature, binding))
         return claimed if good and key is not None else None
 
     # Changes

@@ -29,6 +29,11 @@ class Channel:
         self._transport = transport
         self._ids = itertools.count(1)
 
+    @property
+    def binding(self) -> str:
+        """What a proof is signed along with (`Transport`)."""
+        return self._transport.binding
+
     async def send(self, method: str, args: Any, timeout: float | None = None) -> str:
         """Send a request of `namespace/name[/action]` and return its id. `timeout` is the server's deadline in
         seconds.
@@ -104,13 +109,15 @@ class Login:
 
     async def _prove(self, channel: Channel, key: PrivateKey) -> bool:
         """Sign the server's challenge; whether it was taken. Old servers, whose challenges are short, know the classic
-        proof only.
+        proof only, and have no sealed sessions.
         """
         asked = await self._try(channel, "rpc/auth_ssl", {})
         challenge = asked.get("test_string") if isinstance(asked, dict) else None
         if not isinstance(challenge, str) or not challenge:
             raise AuthFailed("the server answered with something else than a challenge")
-        reply = await self._try(channel, "rpc/auth_ssl", await asyncio.to_thread(_proof, key, challenge))
+        reply = await self._try(
+            channel, "rpc/auth_ssl", await asyncio.to_thread(_proof, key, challenge, channel.binding)
+        )
         if reply is None:
             return False
         self._session = _token_in(reply)
@@ -125,14 +132,14 @@ class Login:
             raise AuthFailed(f"the server refused the log-in: {error}") from error
 
 
-def _proof(key: PrivateKey, challenge: str) -> dict[str, str]:
-    if len(challenge) < CLASSIC_CHALLENGE:
-        try:
+def _proof(key: PrivateKey, challenge: str, binding: str) -> dict[str, str]:
+    try:
+        if len(challenge) < CLASSIC_CHALLENGE and not binding:
             signature = key.sign_classic(challenge)
-        except ValueError as error:
-            raise AuthFailed(f"the server asks for a proof that this key does not give: {error}") from None
-        return {"encrypted_string": base64.b64encode(signature).decode("ascii")}
-    algorithm, signature = key.sign(challenge)
+            return {"encrypted_string": base64.b64encode(signature).decode("ascii")}
+        algorithm, signature = key.sign(challenge, binding)
+    except ValueError as error:
+        raise AuthFailed(f"the server asks for a proof that this key does not give: {error}") from None
     text = base64.b64encode(signature).decode("ascii")
     return {"key": key.public.fingerprint, "algorithm": algorithm, "signature": text}
 

@@ -35,6 +35,7 @@ class MockTransport:
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.requests: list[Request] = []
         self.closed = False
+        self.binding = server.binding
 
     async def open(self, timeout: float) -> None:
         """Connect, unless the server is made to refuse."""
@@ -105,6 +106,8 @@ class MockServer:
         self.requests: list[Request] = []
         self.connections: list[MockTransport] = []
         self.refusing = False
+        self.binding = ""
+        """That of every connection from now on: it is as if they were sealed (Transport)."""
 
     def dial(self) -> MockTransport:
         """A transport to this server: the `dial` of a client."""

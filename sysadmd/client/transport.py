@@ -1,4 +1,4 @@
-"""What the client needs of a connection: four methods.
+"""What the client needs of a connection: four methods and one attribute.
 
 `WebSocketTransport` (TCP, TLS and Unix sockets) and `MockTransport` (memory) implement it. Implementations map every
 failure of their library to `ConnectFailed` or `ConnectionLost`, once, here at the boundary.
@@ -12,6 +12,11 @@ from typing import Protocol
 
 class Transport(Protocol):
     """One connection, opened once. Messages are whole WebSocket text messages in UTF-8."""
+
+    binding: str = ""
+    """What a proof by key has to be signed along with: of a sealed session, once it is open, the SHA-256 of the
+    server's certificate in hexadecimal (sysadmd.keys.signing); other connections have none.
+    """
 
     async def open(self, timeout: float) -> None:
         """Connect. Raises `ConnectFailed`."""

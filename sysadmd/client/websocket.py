@@ -39,6 +39,8 @@ class WebSocketTransport:
     its key (None: in the same file); they matter for `wss` only.
     """
 
+    binding: str = ""
+
     def __init__(
         self,
         address: Address,

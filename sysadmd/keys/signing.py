@@ -9,6 +9,12 @@ DigestInfo: whoever signs so signs whatever the server sends. A signer of ours t
 digits, which no structure that means something elsewhere consists of. The *modern* proof, Ed25519 or RSA-PSS, signs the
 challenge behind a text that no other protocol signs.
 
+In a sealed session (sysadmd.keys.seal) the modern proof is the only one, and signs the challenge followed by the
+session's *binding*: the SHA-256 of the server's certificate in DER, 64 lower-case hexadecimal digits. Whoever has a
+client sign for one server can do nothing with it at another, whose certificate differs. Nor can a server, or a bridge,
+have it signed as a challenge: no signer of ours takes one of more than 200 characters, and a challenge of that length
+with a binding behind it is longer.
+
 `cryptography` costs a third of a second to import and is imported by the first who needs it. What comes from a stranger
 is never a reason to raise: it recovers nothing and verifies nothing.
 """
@@ -43,6 +49,8 @@ RSA_EXPONENT = (3, 2**32)
 """The originals use 65537; a longer exponent only makes checking slow."""
 DOMAIN = b"sysadmd auth_ssl v1\0"
 """What stands before the challenge in a modern proof, so that it is good for nothing else."""
+MAX_CHALLENGE = 200
+"""Characters of a challenge that is signed: what servers of ours send."""
 PADDING = 11
 """Bytes that PKCS#1 v1.5 adds at least (RFC 8017 §9.2)."""
 _CHALLENGE = re.compile(r"[A-Za-z0-9]+")
@@ -120,18 +128,19 @@ def recover(pem: str, signature: bytes) -> bytes | None:
         return None
 
 
-def verify(pem: str, algorithm: str, challenge: str, signature: bytes) -> bool:
-    """Whether `signature` is the modern proof of this key for `challenge`."""
+def verify(pem: str, algorithm: str, challenge: str, signature: bytes, binding: str = "") -> bool:
+    """Whether `signature` is the modern proof of this key for `challenge`, in a session that is bound to `binding`."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    text = DOMAIN + challenge.encode() + binding.encode()
     try:
         key = load_pem_public_key(pem.encode("ascii"))
         if algorithm == "ed25519" and isinstance(key, Ed25519PublicKey):
-            key.verify(signature, DOMAIN + challenge.encode())
+            key.verify(signature, text)
         elif algorithm == "rsa-pss-sha256" and isinstance(key, RSAPublicKey):
-            key.verify(signature, DOMAIN + challenge.encode(), *_pss())
+            key.verify(signature, text, *_pss())
         else:
             return False
     except Exception:  # noqa: BLE001  # as in `recover`
@@ -177,11 +186,15 @@ class PrivateKey:
         except BadRequest as error:
             raise ValueError(str(error)) from None
 
-    def sign(self, challenge: str) -> tuple[Algorithm, bytes]:
-        """The modern proof for a challenge."""
+    def sign(self, challenge: str, binding: str = "") -> tuple[Algorithm, bytes]:
+        """The modern proof for a challenge, in a session that is bound to `binding`. Raises ValueError for a challenge
+        that is not up to 200 letters and digits: behind another one there could be a binding.
+        """
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-        text = DOMAIN + challenge.encode()
+        if not _CHALLENGE.fullmatch(challenge) or len(challenge) > MAX_CHALLENGE:
+            raise ValueError(f"the challenge is not up to {MAX_CHALLENGE} letters and digits")
+        text = DOMAIN + challenge.encode() + binding.encode()
         if isinstance(self._key, RSAPrivateKey):
             return "rsa-pss-sha256", self._key.sign(text, *_pss())
         return "ed25519", self._key.sign(text)

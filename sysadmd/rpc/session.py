@@ -99,6 +99,8 @@ class Session:
         self.voucher: Voucher | None = None
         self.challenge: Challenge | None = None
         """What the peer has to sign (`rpc/auth_ssl`); it is this connection's alone."""
+        self.binding = ""
+        """What it has to sign along: in a sealed session the SHA-256 of the server's certificate, in hexadecimal."""
         self.opened = self.last_message = self.logged_out_at = engine.monotonic()
         self.expires: float | None = None
         self.leave: Callable[[], None] | None = None

@@ -19,6 +19,7 @@ from sysadmd.api.services import Services
 from sysadmd.config import Config
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
+from sysadmd.keys.sealing import Sealing
 from sysadmd.lifepreserver import LifePreserver
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.registry import Registry
@@ -69,6 +70,7 @@ class App:
             dispatcher=self.dispatcher,
             system_state=self.system_state,
             life_preserver=self.life_preserver,
+            sealing=Sealing(config.state_dir),
         )
         self.engine = Engine(
             self.services.registry,

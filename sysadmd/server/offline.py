@@ -19,6 +19,7 @@ from sysadmd.auth.peer import account_name, scope_of_uid
 from sysadmd.config import Log, load
 from sysadmd.errors import RpcError, Unavailable
 from sysadmd.events.log import EventLog
+from sysadmd.keys.sealing import Sealing
 from sysadmd.listen.discard import DiscardOutlet
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.registry import Registry
@@ -85,6 +86,7 @@ class Offline:
             dispatcher=cast("Any", _Absent("dispatcher")),
             system_state=cast("Any", _Absent("system state")),
             life_preserver=cast("Any", _Absent("life preserver")),
+            sealing=Sealing(self._config.state_dir),
         )
         engine = Engine(registry, services, events, self._config.limits, trail=auth.audit, keep_token=auth.token_holds)
         auth.tie(engine)

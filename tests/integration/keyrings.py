@@ -43,8 +43,8 @@ class Keypair:
     def classic(self, challenge: str) -> dict[str, str]:
         return {"encrypted_string": base64.b64encode(sign_classic(self.file, challenge)).decode()}
 
-    def modern(self, challenge: str) -> dict[str, str]:
-        text = DOMAIN + challenge.encode()
+    def modern(self, challenge: str, binding: str = "") -> dict[str, str]:
+        text = DOMAIN + challenge.encode() + binding.encode()
         rsa = len(self.pem) > 200
         signature = sign_pss(self.file, text) if rsa else sign_ed25519(self.file, text)
         algorithm = "rsa-pss-sha256" if rsa else "ed25519"

@@ -169,6 +169,19 @@ async def test_a_key_may_do_what_its_account_may_and_no_more(tmp_path: Path) -> 
             assert code_of(await peer.request("rpc", "accounts", {"action": "list"})) == 403
 
 
+async def test_in_a_bound_session_only_a_bound_proof_opens(tmp_path: Path) -> None:
+    key, binding = Keypair.make(tmp_path), "5e" * 32
+    async with running_app(tmp_path) as live:
+        await register(live, "oper", key)
+        async with live.connect(login=None) as peer:
+            (session,) = live.app.engine.sessions
+            session.binding = binding
+            assert await answer(peer, key.classic(await challenge_of(peer))) == 401
+            assert await answer(peer, key.modern(await challenge_of(peer))) == 401
+            assert await answer(peer, key.modern(await challenge_of(peer), "5f" * 32)) == 401
+            assert await answer(peer, key.modern(await challenge_of(peer), binding)) == 200
+
+
 # One challenge: once, in time, here
 
 

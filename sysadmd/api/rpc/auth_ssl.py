@@ -25,7 +25,9 @@ async def auth_ssl(call: Call, services: Services) -> list[Any] | dict[str, str]
     if challenge is not None and session.engine.monotonic() >= challenge.expires:
         challenge = None
     try:
-        scope, key = await services.keys.log_in(services.authenticator, challenge, args, session.peer, session.id)
+        scope, key = await services.keys.log_in(
+            services.authenticator, challenge, args, session.peer, session.id, binding=session.binding
+        )
     except BaseException:
         session.logout()
         raise

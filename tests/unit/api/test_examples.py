@@ -39,6 +39,7 @@ ANSWERED_BY_EACH_MACHINE = {
     "rpc/auth_ssl: A classic proof": "the token",
     "rpc/discover: The document (shortened)": "it is shortened",
     "rpc/dispatcher/exec: What does it say?": "the id and the times",
+    "rpc/identify: How is a session sealed?": "the key",
     "rpc/sessions/list: Who is connected?": "the id and the times",
     "rpc/settings/list_ssl_certs: Who has which?": "times",
     "rpc/tokens/create: For a monitor, confined and for a year": "the token and the time",

@@ -50,8 +50,8 @@ class Rig:
     async def register(self, account: str, key: PrivateKey, by: Scope = ADMIN, **more: Any) -> None:
         await self.keys.register(Grantor(by), account, key.public.registered, **more)
 
-    async def log_in(self, answer: dict[str, Any], challenge: Challenge | None) -> tuple[Scope, str]:
-        return await self.keys.log_in(self.door, challenge, answer, PEER, "s1")
+    async def log_in(self, answer: dict[str, Any], challenge: Challenge | None, binding: str = "") -> tuple[Scope, str]:
+        return await self.keys.log_in(self.door, challenge, answer, PEER, "s1", binding=binding)
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def encoded(signature: bytes) -> str:
     return base64.b64encode(signature).decode()
 
 
-def modern(key: PrivateKey, challenge: Challenge) -> dict[str, Any]:
-    algorithm, signature = key.sign(challenge.text)
+def modern(key: PrivateKey, challenge: Challenge, binding: str = "") -> dict[str, Any]:
+    algorithm, signature = key.sign(challenge.text, binding)
     return {"key": key.public.fingerprint, "algorithm": algorithm, "signature": encoded(signature)}
 
 
@@ -102,6 +102,37 @@ async def test_a_fingerprint_may_be_written_in_capitals(rig: Rig) -> None:
     await rig.register("alice", key)
     answer = modern(key, challenge)
     assert await rig.log_in({**answer, "key": answer["key"].upper()}, challenge)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
+async def test_a_proof_in_a_bound_session_is_good_there_and_nowhere_else(
+    rig: Rig, kind: Literal["rsa", "ed25519"]
+) -> None:
+    key, challenge = private("alice", kind), fresh()
+    await rig.register("alice", key)
+    here, elsewhere = "a" * 64, "b" * 64
+    proof = modern(key, challenge, here)
+    assert await rig.log_in(proof, challenge, here)
+    for other in (elsewhere, ""):
+        with pytest.raises(Unauthorized):
+            await rig.log_in(proof, challenge, other)
+
+
+async def test_a_proof_without_a_binding_opens_no_bound_session(rig: Rig) -> None:
+    key, challenge = private("alice"), fresh()
+    await rig.register("alice", key)
+    with pytest.raises(Unauthorized):
+        await rig.log_in(modern(key, challenge), challenge, "a" * 64)
+
+
+async def test_a_classic_proof_opens_no_bound_session(rig: Rig) -> None:
+    key, challenge = private("alice", "rsa"), fresh()
+    await rig.register("alice", key)
+    with pytest.raises(Unauthorized):
+        await rig.log_in(classic(key, challenge), challenge, "a" * 64)
+    with pytest.raises(Unauthorized):
+        await rig.log_in(classic(key, Challenge("a" * 64, 0.0)), challenge, "a" * 64)
+    assert await rig.log_in(classic(key, challenge), challenge)
 
 
 def _proofs() -> dict[str, Callable[[Challenge], dict[str, Any]]]:

@@ -104,6 +104,38 @@ async def test_a_key_that_is_not_taken_is_told(tmp_path: Path) -> None:
     assert server.connections == []
 
 
+async def test_in_a_sealed_session_the_proof_is_bound_to_the_server(tmp_path: Path) -> None:
+    private, binding = make_key(tmp_path, "ed25519"), "ab" * 32
+
+    def is_bound(public: PublicKey, challenge: str, args: dict[str, str]) -> bool:
+        signature = base64.b64decode(args["signature"])
+        assert not verify(public.pem, args["algorithm"], challenge, signature)
+        return verify(public.pem, args["algorithm"], challenge + binding, signature)
+
+    server = server_with_key(private, LONG, is_bound)
+    server.binding = binding
+    async with client_of(server, key=private) as client:
+        await client.call("rpc/query")
+
+
+async def test_a_sealed_session_gets_no_classic_proof(tmp_path: Path) -> None:
+    private = make_key(tmp_path, "rsa-2048")
+    server = server_with_key(private, SHORT, is_classic)
+    server.binding = "ab" * 32
+    with pytest.raises(AuthFailed):
+        async with client_of(server, key=private):
+            pass
+    assert all("encrypted_string" not in request.args for request in server.requests)
+
+
+async def test_a_challenge_with_a_binding_behind_it_is_not_signed(tmp_path: Path) -> None:
+    """Whoever sends it would have a proof for a sealed session of theirs with another server."""
+    private = make_key(tmp_path, "ed25519")
+    with pytest.raises(AuthFailed, match="200 letters and digits"):
+        async with client_of(server_with_key(private, LONG + "ab" * 32), key=private):
+            pass
+
+
 @pytest.mark.parametrize("challenge", [None, "", 7, ["x"]])
 async def test_what_is_no_challenge_is_not_signed(tmp_path: Path, challenge: Any) -> None:
     private = make_key(tmp_path, "ed25519")

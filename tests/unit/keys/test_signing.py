@@ -80,6 +80,28 @@ def test_our_modern_proof_is_good_for_its_challenge_only(tmp_path: Path, kind: s
     assert not verify(key.public.pem, algorithm, LONG[:-1], signature)
 
 
+@pytest.mark.parametrize("kind", ["rsa-2048", "ed25519"])
+def test_a_bound_proof_is_good_for_its_binding_only(tmp_path: Path, kind: str) -> None:
+    key = PrivateKey.load(make_key(tmp_path, kind).read_bytes())
+    algorithm, signature = key.sign(CHALLENGE, "ab" * 32)
+    assert verify(key.public.pem, algorithm, CHALLENGE, signature, "ab" * 32)
+    assert not verify(key.public.pem, algorithm, CHALLENGE, signature, "ac" * 32)
+    assert not verify(key.public.pem, algorithm, CHALLENGE, signature)
+
+
+def test_what_a_bound_proof_signs_can_be_said_in_one_piece(tmp_path: Path) -> None:
+    key = make_key(tmp_path, "ed25519")
+    _, signature = PrivateKey.load(key.read_bytes()).sign("C" * 200, "ab" * 32)
+    assert signature == sign_ed25519(key, DOMAIN + b"C" * 200 + b"ab" * 32)
+
+
+@pytest.mark.parametrize("challenge", ["", "C" * 201, "C" * 200 + "ab" * 32, "with blanks", "null\0", "\u0663"])
+def test_a_challenge_that_could_hold_a_binding_is_not_signed(tmp_path: Path, challenge: str) -> None:
+    key = PrivateKey.load(make_key(tmp_path, "ed25519").read_bytes())
+    with pytest.raises(ValueError, match="up to 200 letters and digits"):
+        key.sign(challenge)
+
+
 def test_a_proof_without_the_domain_is_none(tmp_path: Path) -> None:
     """A signature over the bare text could have been made for anything."""
     rsa, edwards = make_key(tmp_path, "rsa-2048", "rsa"), make_key(tmp_path, "ed25519", "edwards")
