@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,19 +81,24 @@ class Keyring:
         self._read: dict[str, tuple[Stamp, BridgeKey | None]] = {}
         self._keys = NONE
         self._complaint = ""
+        self._reading = threading.Lock()
 
     def current(self) -> Mapping[str, BridgeKey]:
-        """The keys by fingerprint, as they are now; the same object as long as nothing changes."""
-        try:
-            stamps = self._stamps()
-            if stamps != {name: stamp for name, (stamp, _) in self._read.items()}:
-                self._update(stamps)
-            self._complaint = ""
-        except OSError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("the keyring cannot be read; the keys known so far stay in force", reason=str(error))
-        return self._keys
+        """The keys by fingerprint, as they are now; the same object as long as nothing changes.
+
+        Any thread may ask: log-ins are checked in one of their own.
+        """
+        with self._reading:
+            try:
+                stamps = self._stamps()
+                if stamps != {name: stamp for name, (stamp, _) in self._read.items()}:
+                    self._update(stamps)
+                self._complaint = ""
+            except OSError as error:
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    log.error("the keyring cannot be read; the keys known so far stay in force", reason=str(error))
+            return self._keys
 
     def add(self, nick: str, public: PublicKey) -> None:
         """Let the holder of `public` in as `nick`; a key that `nick` had before is let in no more.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -268,6 +270,26 @@ def test_two_commands_do_not_change_a_keyring_at_once(ring: Keyring, monkeypatch
     with ring._locked(), pytest.raises(StateError, match="being changed by another command"):
         Keyring(ring.directory).add("b", KEYS[1])
     assert nicks(ring) == prints(a=KEYS[0])
+
+
+def test_any_thread_may_ask_while_the_keyring_changes(ring: Keyring) -> None:
+    changing, stop = Keyring(ring.directory), threading.Event()
+
+    def ask() -> int:
+        number = 0
+        while not stop.is_set():
+            assert len(ring.current()) <= 2
+            number += 1
+        return number
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+        for number in range(30):
+            changing.add("a", KEYS[number % 2])
+            changing.add("b", KEYS[2 + number % 2])
+        stop.set()
+        assert all(one.result() for one in asking)
+    assert nicks(ring) == prints(a=KEYS[1], b=KEYS[3])
 
 
 OPERATIONS = st.lists(
