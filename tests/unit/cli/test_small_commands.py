@@ -40,14 +40,17 @@ def test_a_missing_file_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.Ca
     assert "cannot be read: No such file" in capsys.readouterr().err
 
 
-def test_a_key_that_does_not_fit_its_certificate_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("table", ["listen", "relay"])
+def test_a_key_that_does_not_fit_its_certificate_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str
+) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         ensure_certificate(tmp_path / name)
     file = tmp_path / "c.toml"
-    file.write_text('[listen]\ncertificate = "a/server.crt"\nkey = "b/server.key"\n')
+    file.write_text(f'[{table}]\ncertificate = "a/server.crt"\nkey = "b/server.key"\n')
     assert main(["config", "check", str(file)]) == 2
-    assert "listen.key" in capsys.readouterr().err
+    assert f"{table}.key" in capsys.readouterr().err
 
 
 def test_no_tls_needs_the_loopback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
