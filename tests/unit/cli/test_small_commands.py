@@ -94,6 +94,6 @@ def test_the_shell_completes_commands_and_flags(monkeypatch: pytest.MonkeyPatch)
         )
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
-    assert completions("sysadmd b") == ["backup"]
+    assert completions("sysadmd ba") == ["backup"]
     assert completions("sysadmd user pa") == ["passwd"]
     assert "--reconnect" in completions("sysadmd events --re")
