@@ -106,3 +106,19 @@ class Limits:
     """The same for one address prefix: a quarter, so that one that holds all of its own changes nothing for others."""
     tls_buffer: int = 16 * KIB
     """Receive buffer of a TLS connection: one TLS record (asyncio's default is 256 KiB for each connection)."""
+    bridge_connections: int = 256
+    """Connections of one key at a bridge: a fleet may share one, a runaway program may not take all places."""
+    bridge_logins: int = 3
+    """Log-ins that fail on one connection to a bridge before it is closed: one for a mistake, one for a retry."""
+    bridge_messages: int = 100_000
+    """Frames a second that a bridge reads from one peer: above what any program needs, a tenth of what a bridge can do.
+    Whoever sends more is read more slowly; nothing is dropped."""
+    bridge_bytes: int = 256 * MIB
+    """Bytes a second that a bridge reads from one peer: two gigabit links. Whoever sends more is read more slowly."""
+    bridge_checksums: int = 4096
+    """Checksums in one peer's list of keys: far more than a machine has users."""
+    bridge_queue: int = 4 * MIB
+    """Bytes that wait at a bridge for one peer before those who send to it are not read: a long listing of an original
+    server. Sealed sessions have a window of their own and never wait so much."""
+    bridge_patience: float = 2.0
+    """A peer above `bridge_queue` whose socket takes nothing for this long is cut: others wait for it."""
