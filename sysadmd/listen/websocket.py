@@ -72,7 +72,7 @@ class Connection(PatientConnection, ServerConnection):
         """The peer is connected, with TLS if there is to be any."""
         super().connection_made(transport)
         if self.pending is not None:
-            self.leave = self.pending.admit(_address(self))
+            self.leave = self.pending.admit(address_of(self))
             if self.leave is None:
                 self.transport.abort()
 
@@ -159,7 +159,7 @@ class WebSocketListener:
             self._serve,
             compression=None,
             process_request=self._process_request,
-            process_response=_seal,
+            process_response=harden,
             server_header="sysadmd",
             open_timeout=limits.handshake_timeout,
             close_timeout=limits.drain,
@@ -223,7 +223,7 @@ class WebSocketListener:
         origin = connection.request.headers.get("Origin")
         connection.request.headers.clear()  # a peer may have sent a MiB, which nobody reads again
         classic = self.speaks_classic(origin)
-        session = self._engine.open(outlet, Peer(_address(connection), self._kind), classic=classic)
+        session = self._engine.open(outlet, Peer(address_of(connection), self._kind), classic=classic)
         connection.session, session.leave = session, connection.leave
         try:
             if self._identify is not None:
@@ -239,7 +239,7 @@ class WebSocketListener:
             session.close()
 
 
-def _seal(connection: ServerConnection, request: Request, response: Response) -> None:
+def harden(connection: ServerConnection, request: Request, response: Response) -> None:
     """A refusal is an answer that a browser might show: it has the headers of every other one."""
     if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
         tls = connection.transport.get_extra_info("sslcontext") is not None
@@ -252,6 +252,7 @@ def _parameters(path: str) -> set[str]:
     return {name.lower() for name in parse_qs(path.partition("?")[2], keep_blank_values=True)}
 
 
-def _address(connection: ServerConnection) -> str:
+def address_of(connection: ServerConnection) -> str:
+    """The address of the other end; `unix` on a Unix socket."""
     address = connection.remote_address
     return str(address[0]) if isinstance(address, tuple) and address else "unix"

@@ -1,0 +1,138 @@
+"""Who is connected, who is paired with whom, and who has to be told.
+
+A change is told to those whose list it changed, and to them a moment later, so that a fleet that comes back is told of
+once and not a thousand times. Until then a relayed frame is not passed to them: nobody hears from an id that it was not
+told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+
+from sysadmd.bridge.figures import Figures
+from sysadmd.bridge.pairing import Change, Pairing, Role
+from sysadmd.bridge.peer import Peer
+from sysadmd.bridge.speech import announcement
+from sysadmd.limits import Limits
+
+DELAY = 0.02
+"""Seconds from a change to the announcements of it."""
+LISTS = 16
+"""How many full lists all connections of one key may have together: what bounds the memory that one key can take."""
+
+
+class Roster:
+    """The connections of one bridge. `say` sends a message to one."""
+
+    def __init__(self, limits: Callable[[], Limits], figures: Figures, say: Callable[[Peer, bytes], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limits, self._figures, self._say = limits, figures, say
+        self._pairing = Pairing()
+        self._peers: dict[str, Peer] = {}
+        self._of_key: Counter[str] = Counter()
+        self._listed: Counter[str] = Counter()
+        self._due: list[Peer] = []
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self._peers.values()))
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._peers
+
+    def add(self, peer: Peer) -> None:
+        """A new connection."""
+        self._peers[peer.id] = peer
+
+    def admit(self, peer: Peer, key: str, nick: str) -> bool:
+        """Log a peer in with a key; False when the key has all the connections that it may have."""
+        if self._of_key[key] >= self._limits().bridge_connections:
+            return False
+        self._of_key[key] += 1
+        peer.key, peer.nick = key, nick
+        return True
+
+    def role(self, peer: Peer, role: Role) -> None:
+        """What a peer says that it is, before or after its list."""
+        peer.role = role
+        if peer.checksums is not None:
+            self._apply(self._pairing.replace(peer.id, role, peer.checksums))
+            self._mark(peer)
+
+    def listed(self, peer: Peer, checksums: Collection[str]) -> bool:
+        """Take the list of a peer that is logged in; False when it is too long, and the one before stays."""
+        before = len(peer.checksums or ())
+        wanted, limits = frozenset(checksums), self._limits()
+        total = self._listed[peer.key] - before + len(wanted)
+        if len(wanted) > limits.bridge_checksums or total > LISTS * limits.bridge_checksums:
+            return False
+        self._listed[peer.key] = total
+        if peer.checksums is None:
+            self._mark(peer)
+        peer.checksums = wanted
+        self._apply(self._pairing.replace(peer.id, peer.role, wanted))
+        return True
+
+    def remove(self, peer: Peer) -> None:
+        """A connection is gone."""
+        if self._peers.pop(peer.id, None) is None:
+            return
+        change = self._pairing.remove(peer.id)
+        for _, other in change.parted:
+            del self._peers[other].partners[peer.head]
+            self._mark(self._peers[other])
+        peer.partners.clear()
+        for counter, size in ((self._of_key, 1), (self._listed, len(peer.checksums or ()))):
+            counter[peer.key] -= size
+            if counter[peer.key] <= 0:
+                del counter[peer.key]
+
+    def announce(self, peer: Peer) -> None:
+        """Tell a peer whom it can reach, if that is another list than it knows."""
+        peer.due = False
+        if peer.gone:
+            return
+        partners = sorted(peer.partners.values(), key=lambda partner: partner.id)
+        if not partners and peer.announced is None and not peer.details:
+            return
+        known = {one.id: {"hostname": one.hostname, "nick": one.nick, "key": one.key} for one in partners}
+        message = announcement(known, known if peer.details else None, classic=peer.classic)
+        # Its hash is enough to tell it from the one before; Python's is keyed (PEP 456), so that nobody can aim at it.
+        if hash(message) != peer.announced:
+            peer.announced = hash(message)
+            self._figures.announcements += 1
+            self._say(peer, message)
+
+    def _apply(self, change: Change) -> None:
+        for one, other in change.parted:
+            self._part(self._peers[one], self._peers[other])
+        for one, other in change.paired:
+            self._pair(self._peers[one], self._peers[other])
+
+    def _pair(self, one: Peer, other: Peer) -> None:
+        one.partners[other.head], other.partners[one.head] = other, one
+        self._mark(one)
+        self._mark(other)
+
+    def _part(self, one: Peer, other: Peer) -> None:
+        del one.partners[other.head], other.partners[one.head]
+        self._mark(one)
+        self._mark(other)
+
+    def _mark(self, peer: Peer) -> None:
+        peer.dirty = False  # so that the next frame to it passes by the announcement first
+        if not peer.due:
+            peer.due = True
+            self._due.append(peer)
+            if len(self._due) == 1:
+                self._loop.call_later(DELAY, self._announce_all)
+
+    def _announce_all(self) -> None:
+        due, self._due = self._due, []
+        for peer in due:
+            if peer.due:
+                self.announce(peer)
