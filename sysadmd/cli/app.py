@@ -14,9 +14,7 @@ COMMANDS = {
     "role": Lazy("sysadmd.cli.role:role", "List, set and remove roles: what accounts may do."),
     "token": Lazy("sysadmd.cli.token:token", "Make, list and revoke API tokens."),
     "session": Lazy("sysadmd.cli.session:session", "List who is connected, and end connections."),
-    "key": Lazy(
-        "sysadmd.cli.key:key", "Register, list and revoke the public keys that log in, and show this server's own."
-    ),
+    "key": Lazy("sysadmd.cli.key:key", "Register, list, revoke and pin the public keys of people and servers."),
     "bridge": Lazy(
         "sysadmd.cli.bridge:bridge", "Run a bridge, which servers and clients behind NAT dial, and say who may."
     ),

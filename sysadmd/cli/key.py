@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sysadmd.cli.connection import ConnectionOptions, connection_options
 from sysadmd.cli.key_file import public_key
 from sysadmd.errors import BadRequest, StateError
 
 if TYPE_CHECKING:
     from sysadmd.cli.directory import Directory
+    from sysadmd.client import Pinned
     from sysadmd.keys.signing import PublicKey
 
 FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}")
@@ -32,9 +34,10 @@ state_dir_option = click.option(
 
 @click.group()
 def key() -> None:
-    """Register, list and revoke the public keys that log in, and show this server's own.
+    """Register, list, revoke and pin the public keys of people and servers.
 
-    The running server is asked through its Unix socket; without one, its database is changed in place.
+    "register", "pin" and "pins" are a client's: they have the connection flags, or need no server. For the others the
+    running server is asked through its Unix socket; without one, its database is changed in place.
     """
 
 
@@ -121,6 +124,93 @@ def export(*, bridge: bool, config: Path | None, state_dir: Path | None) -> None
     else:
         public = _certificate(found.listen.certificate or found.state_dir / "server.crt")
     sys.stdout.write(public.pem)
+
+
+@key.command()
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    required=True,
+    help="The private key that is to log in; its public half is registered.",
+)
+@click.option("--generate", is_flag=True, help="Make FILE if it is not there: Ed25519, readable by you alone.")
+@click.option("--rsa", is_flag=True, help="With --generate: RSA-2048, the only kind that the original programs take.")
+@click.option("--nick", default="", metavar="NAME", help="What people call the key.")
+@click.option("--email", default="", metavar="ADDRESS", help="Whose it is.")
+@click.option("--as", "pin_as", metavar="NAME", help="Pin the server under this name instead of its host name.")
+@click.option("--replace", is_flag=True, help="The server's key was changed on purpose: forget the old pin.")
+@connection_options
+def register(
+    *,
+    key_file: Path,
+    generate: bool,
+    rsa: bool,
+    nick: str,
+    email: str,
+    pin_as: str | None,
+    replace: bool,
+    connection: ConnectionOptions,
+) -> None:
+    """Let a private key of yours log in, and pin the server's key, for sealed sessions through a bridge.
+
+    It needs a connection on which nobody can stand between: wss:// without --insecure, or the Unix socket. Who logs in
+    on it is whose key it will be. Pins are kept in known_servers in the XDG configuration directory.
+    """
+    import asyncio
+
+    from sysadmd.cli.render import safe
+
+    if rsa and not generate:
+        raise click.UsageError("--rsa needs --generate")
+    if connection.insecure:
+        raise click.UsageError("--insecure: whoever answered would be the one that is trusted from then on")
+    client = connection.client()
+    if generate and not key_file.exists():
+        _generate(key_file, rsa=rsa)
+    if not key_file.exists():
+        raise click.UsageError(f"{key_file} does not exist; --generate makes it")
+
+    async def once() -> Pinned:
+        async with client:
+            return await client.register(key_file, nick, email, pin_as=pin_as, replace=replace)
+
+    pinned = asyncio.run(once())
+    print(f"{key_file} may log in; {safe(pinned.name)} is pinned as {pinned.fingerprint}", file=sys.stderr)
+
+
+@key.command()
+@click.argument("name")
+@click.argument("fingerprint")
+@click.option("--replace", is_flag=True, help="The server's key was changed on purpose: forget the old pin.")
+def pin(*, name: str, fingerprint: str, replace: bool) -> None:
+    """Take this key from the server NAME in sealed sessions, and no other.
+
+    "sysadmd key export --bridge" tells the FINGERPRINT on the server. NAME is how a bridge address names it.
+    """
+    from sysadmd.client.pins import KnownServers
+
+    KnownServers().pin(name, fingerprint, replace=replace)
+
+
+@key.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal, one server a line.")
+def pins(*, as_json: bool) -> None:
+    """List the pinned servers."""
+    from sysadmd.cli.render import print_rows
+    from sysadmd.client.pins import KnownServers
+
+    known = KnownServers()
+    rows = [{"name": name, "fingerprint": found} for name in known.names() for found in sorted(known.pins(name))]
+    print_rows({"name": "Name", "fingerprint": "Fingerprint"}, rows, as_json=as_json)
+
+
+def _generate(file: Path, *, rsa: bool) -> None:
+    """Make a key in a file that is not there."""
+    from sysadmd.keys.files import create_file
+    from sysadmd.keys.signing import PrivateKey
+
+    create_file(file, PrivateKey.generate("rsa" if rsa else "ed25519").pem, 0o600)
 
 
 def _certificate(file: Path) -> PublicKey:

@@ -18,10 +18,13 @@ from sysadmd.client.errors import (
     ClientError,
     ConnectFailed,
     ConnectionLost,
+    PinError,
     RemoteError,
     Untrusted,
 )
 from sysadmd.client.events import Event, EventStream
+from sysadmd.client.pins import KnownServers
+from sysadmd.client.registration import Pinned
 from sysadmd.client.sync_client import Client
 
 __all__ = [
@@ -35,6 +38,9 @@ __all__ = [
     "ConnectionLost",
     "Event",
     "EventStream",
+    "KnownServers",
+    "PinError",
+    "Pinned",
     "RemoteError",
     "Untrusted",
 ]

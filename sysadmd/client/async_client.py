@@ -14,6 +14,8 @@ from sysadmd.client.channel import Channel, Login, split_method
 from sysadmd.client.connection import Connection, open_channel
 from sysadmd.client.errors import BadAddress, ClientError
 from sysadmd.client.events import EventStream, Interest
+from sysadmd.client.pins import KnownServers
+from sysadmd.client.registration import Pinned, Registration
 from sysadmd.client.transport import Dial, Transport
 from sysadmd.client.trust import read_key
 
@@ -98,6 +100,30 @@ class AsyncClient:
         stream = EventStream(self._open_channel, interest, timeout=self._timeout, reconnect=reconnect, backoff=backoff)
         self._streams.add(stream)
         return stream
+
+    async def register(
+        self,
+        key: str | Path,
+        nickname: str = "",
+        email: str = "",
+        *,
+        pin_as: str | None = None,
+        replace: bool = False,
+        servers: KnownServers | None = None,
+    ) -> Pinned:
+        """Let the private key in the file `key` log in as the account of this connection, and pin the server's sealing
+        key, so that both know each other through a bridge; returns what was pinned.
+
+        The server is pinned under its host name, or as `pin_as`, in `servers` (by default the user's file). Raises
+        PinError when it is known by another key already and not to `replace` it, and BadAddress where somebody could
+        stand between: the connection must be TLS that verifies the certificate, or a Unix socket. After either, no key
+        was registered.
+        """
+        if self._insecure or self.address.scheme == "ws":
+            raise BadAddress(f"{self.address}: keys are exchanged over wss:// that is not insecure, or a Unix socket")
+        public = (await asyncio.to_thread(read_key, Path(key))).public
+        registration = Registration(public, nickname, email, pin_as, replace)
+        return await registration.carry_out(self.call, servers or KnownServers())
 
     async def aclose(self) -> None:
         """End the streams, log out where a password logged in, and disconnect. Idempotent."""

@@ -8,6 +8,7 @@
     │   └── Untrusted         the server's certificate is not trusted; `fingerprint` is its SHA-256
     ├── AuthFailed            the server refused the log-in
     ├── ConnectionLost        an open connection ended; whether a call in flight was carried out is unknown
+    ├── PinError              the file of known servers cannot be used, or has another key for a server
     ├── CallTimeout           no reply within the caller's deadline; the call was withdrawn
     └── RemoteError           an error reply: `code`, `message`, `data`
 
@@ -49,6 +50,10 @@ class AuthFailed(ClientError):
 
 class ConnectionLost(ClientError):
     """An open connection ended."""
+
+
+class PinError(ClientError):
+    """The file of known servers (pins.py) cannot be used, or what is to be pinned contradicts it."""
 
 
 class CallTimeout(ClientError):

@@ -17,6 +17,8 @@ from typing import Any, Self, TypeVar
 
 from sysadmd.client.async_client import DEFAULT_TIMEOUT, AsyncClient
 from sysadmd.client.events import Event, EventStream
+from sysadmd.client.pins import KnownServers
+from sysadmd.client.registration import Pinned
 from sysadmd.client.transport import Dial
 
 T = TypeVar("T")
@@ -94,6 +96,19 @@ class Client:
         finally:
             if self._loop is not None:
                 self._wait(stream.aclose())
+
+    def register(
+        self,
+        key: str | Path,
+        nickname: str = "",
+        email: str = "",
+        *,
+        pin_as: str | None = None,
+        replace: bool = False,
+        servers: KnownServers | None = None,
+    ) -> Pinned:
+        """Register a key and pin the server; see `AsyncClient.register`."""
+        return self._wait(self._client.register(key, nickname, email, pin_as=pin_as, replace=replace, servers=servers))
 
     def close(self) -> None:
         """Disconnect and end the thread. Idempotent."""

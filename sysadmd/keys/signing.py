@@ -186,6 +186,13 @@ class PrivateKey:
         except BadRequest as error:
             raise ValueError(str(error)) from None
 
+    @property
+    def pem(self) -> bytes:
+        """The key itself, unencrypted (PKCS#8 in PEM): for the file that keeps it, readable by its owner alone."""
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
     def sign(self, challenge: str, binding: str = "") -> tuple[Algorithm, bytes]:
         """The modern proof for a challenge, in a session that is bound to `binding`. Raises ValueError for a challenge
         that is not up to 200 letters and digits: behind another one there could be a binding.

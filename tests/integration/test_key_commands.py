@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysadmd.keys.signing import parse
-from tests.integration.servers import RunningServer, running_server
+from tests.integration.servers import PASSWORD, RunningServer, running_server
 from tests.integration.test_cli_server import Done, sysadmd
 from tests.unit.keys.openssl import make_certificate, make_key, openssl, public_key
 
@@ -89,3 +89,70 @@ async def test_no_key_is_in_the_log(tmp_path: Path) -> None:
         log = server.log_file.read_text()
         assert private.read_text().splitlines()[1] not in log
         assert "signature" not in log
+
+
+# Registering: both ends get to know each other
+
+
+def remote(server: RunningServer) -> tuple[str, ...]:
+    """The flags of somebody elsewhere who has the server's certificate."""
+    return ("--server", server.url.removesuffix("/"), "--ca", str(server.state_dir / "server.crt"))
+
+
+async def register(server: RunningServer, file: Path, home: Path, *options: str) -> Done:
+    flags = (*remote(server), "--user", "oper", "--password-stdin", "--key-file", str(file), *options)
+    return await sysadmd(server, "key", "register", *flags, stdin=f"{PASSWORD}\n", XDG_CONFIG_HOME=str(home))
+
+
+async def pinned(server: RunningServer, home: Path) -> list[dict[str, str]]:
+    done = await sysadmd(server, "key", "pins", XDG_CONFIG_HOME=str(home))
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+@pytest.mark.parametrize("options", [("--generate",), ("--generate", "--rsa")])
+async def test_a_key_is_made_and_registered_and_the_server_is_pinned(tmp_path: Path, options: tuple[str, ...]) -> None:
+    file, home = tmp_path / "mine.key", tmp_path / "home"
+    async with running_server(tmp_path, tls=True, accounts=ACCOUNTS) as server:
+        done = await register(server, file, home, *options, "--nick", "laptop", "--as", "nas")
+        assert done.code == 0, done.err
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert (await call(server, "rpc/query", "--key", file)).code == 0
+        (row,) = (json.loads(line) for line in (await sysadmd(server, "key", "list")).out.splitlines())
+        kind = "rsa" if "--rsa" in options else "ed25519"
+        assert (row["account"], row["nickname"], row["kind"]) == ("oper", "laptop", kind)
+        exported = await sysadmd(server, "key", "export", "--bridge")
+        assert await pinned(server, home) == [{"name": "nas", "fingerprint": parse(exported.out).fingerprint}]
+
+
+async def test_registering_again_uses_the_same_key(tmp_path: Path) -> None:
+    file, home = tmp_path / "mine.key", tmp_path / "home"
+    async with running_server(tmp_path, tls=True, accounts=ACCOUNTS) as server:
+        assert (await register(server, file, home, "--generate")).code == 0
+        before = file.read_bytes()
+        assert (await register(server, file, home, "--generate")).code == 0
+        assert file.read_bytes() == before
+        assert len(await pinned(server, home)) == 1
+
+
+async def test_a_server_with_another_key_is_not_registered_at_until_it_is_said(tmp_path: Path) -> None:
+    file, home = make_key(tmp_path, "ed25519"), tmp_path / "home"
+    async with running_server(tmp_path, tls=True, accounts=ACCOUNTS) as server:
+        done = await sysadmd(server, "key", "pin", "nas", "f" * 64, XDG_CONFIG_HOME=str(home))
+        assert done.code == 0, done.err
+        refused = await register(server, file, home, "--as", "nas")
+        assert (refused.code, f"nas is known by the key {'f' * 64}" in refused.err) == (1, True)
+        assert (await sysadmd(server, "key", "list")).out == ""
+        assert (await register(server, file, home, "--as", "nas", "--replace")).code == 0
+        assert [row["fingerprint"] for row in await pinned(server, home)] != ["f" * 64]
+
+
+async def test_a_key_is_registered_over_the_unix_socket_as_whose_it_is(tmp_path: Path) -> None:
+    file, home = make_key(tmp_path, "ed25519"), tmp_path / "home"
+    async with running_server(tmp_path, accounts=ACCOUNTS) as server:
+        done = await sysadmd(server, "key", "register", "--key-file", str(file), XDG_CONFIG_HOME=str(home))
+        if done.code == 0:
+            assert len(await pinned(server, home)) == 1
+        else:  # the uid that runs the test has no account of its own
+            assert "there is no account" in done.err
+            assert await pinned(server, home) == []

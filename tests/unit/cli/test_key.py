@@ -192,3 +192,62 @@ def test_the_key_towards_bridges_is_made_once_and_never_printed(state: Path, cap
     assert capsys.readouterr() == first
     assert parse(first.out).checksum in first.err
     assert "PRIVATE" not in first.out + first.err
+
+
+# Pins, and registering at a server
+
+
+@pytest.fixture
+def config_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+def pins(capsys: Capture, *options: str) -> list[dict[str, str]]:
+    capsys.readouterr()
+    assert main(["key", "pins", *options]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_server_is_pinned_and_listed(config_home: Path, capsys: Capture) -> None:
+    assert pins(capsys) == []
+    assert main(["key", "pin", "my nas", "A" * 64]) == 0
+    assert pins(capsys, "--json") == [{"name": "my nas", "fingerprint": "a" * 64}]
+    assert (config_home / "sysadmd" / "known_servers").read_text() == f"my%20nas {'a' * 64}\n"
+
+
+def test_a_pin_is_replaced_only_when_that_is_said(config_home: Path, capsys: Capture) -> None:
+    assert main(["key", "pin", "nas", "a" * 64]) == 0
+    assert main(["key", "pin", "nas", "b" * 64]) == 1
+    assert "replace the pin" in capsys.readouterr().err
+    assert main(["key", "pin", "nas", "b" * 64, "--replace"]) == 0
+    assert pins(capsys) == [{"name": "nas", "fingerprint": "b" * 64}]
+
+
+def test_a_bad_line_is_told_by_its_number(config_home: Path, capsys: Capture) -> None:
+    (config_home / "sysadmd").mkdir(parents=True)
+    (config_home / "sysadmd" / "known_servers").write_text("# mine\nnas\n")
+    assert main(["key", "pins"]) == 1
+    assert "known_servers, line 2: expected a name and a fingerprint" in capsys.readouterr().err
+
+
+def test_a_key_that_is_not_there_is_made_only_when_that_is_said(
+    config_home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    file, nowhere = tmp_path / "mine.key", f"unix://{tmp_path}/nowhere.sock"
+    assert main(["key", "register", "--server", nowhere, "--key-file", str(file)]) == 2
+    assert "--generate makes it" in capsys.readouterr().err
+    assert not file.exists()
+    assert main(["key", "register", "--server", nowhere, "--key-file", str(file), "--generate"]) == 3
+    made = file.read_bytes()
+    assert b"PRIVATE KEY" in made
+    assert main(["key", "register", "--server", nowhere, "--key-file", str(file), "--generate"]) == 3
+    assert file.read_bytes() == made
+
+
+@pytest.mark.parametrize("options", [["--insecure"], ["--rsa"], []])
+def test_what_makes_no_sense_for_registering_is_wrong_usage(
+    config_home: Path, private: Path, options: list[str], capsys: Capture
+) -> None:
+    file = ["--key-file", str(private)] if options else []
+    assert main(["key", "register", "--server", "wss://127.0.0.1:1", *file, *options]) == 2

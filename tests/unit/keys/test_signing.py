@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -231,6 +232,13 @@ def test_an_encrypted_private_key_says_so(tmp_path: Path) -> None:
     openssl("genpkey", "-algorithm", "ED25519", "-aes256", "-pass", "pass:secret", "-out", path)
     with pytest.raises(ValueError, match="encrypted"):
         PrivateKey.load(path.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
+def test_a_generated_key_is_kept_as_openssl_reads_it(tmp_path: Path, kind: Literal["rsa", "ed25519"]) -> None:
+    key, file = PrivateKey.generate(kind), tmp_path / "made.key"
+    file.write_bytes(key.pem)
+    assert public_key(file) == key.public.pem == PrivateKey.load(key.pem).public.pem
 
 
 def test_a_broken_private_key_is_not_quoted() -> None:
