@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sysadmd.cli.connection import ConnectionOptions, connection_options
 from sysadmd.cli.key_file import public_key
 
 if TYPE_CHECKING:
     from sysadmd.bridge.keyring import Keyring
 
+SERVER_COLUMNS = {
+    "hostname": "Host name",
+    "nick": "Nickname",
+    "key": "Key",
+    "id": "Id",
+    "sealed": "Sealed",
+    "pinned": "Pinned",
+}
+SHORT_KEY = 16
+"""Digits of a fingerprint in the table: enough to tell two apart, not to compare them."""
 KEY_COLUMNS = {"nick": "Nickname", "kind": "Kind", "fingerprint": "Fingerprint", "imported": "Imported"}
 
 state_dir_option = click.option(
@@ -27,6 +38,29 @@ state_dir_option = click.option(
 @click.group()
 def bridge() -> None:
     """Run a bridge, which servers and clients behind NAT dial, and say who may."""
+
+
+@bridge.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal, one server a line.")
+@connection_options
+def list_servers(*, as_json: bool, connection: ConnectionOptions) -> None:
+    """List the servers that this client reaches through a bridge.
+
+    --server bridge://HOST[:PORT] names the bridge. Of a server that did not answer it is unknown whether its sessions
+    are sealed; one whose key "sysadmd key pins" has is pinned. Bridge and servers may say what they like here: a
+    session is what proves it.
+    """
+    import asyncio
+    from dataclasses import asdict
+
+    from sysadmd.cli.render import for_people, print_rows
+
+    rows = [asdict(each) for each in asyncio.run(connection.reachable())]
+    if for_people() and not as_json:
+        answers = {None: "unknown", True: "yes", False: "no"}
+        for row in rows:
+            row |= {"key": row["key"][:SHORT_KEY], "sealed": answers[row["sealed"]], "pinned": answers[row["pinned"]]}
+    print_rows(SERVER_COLUMNS, rows, as_json=as_json)
 
 
 @bridge.group()

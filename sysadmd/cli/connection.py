@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from sysadmd.client import AsyncClient
+    from sysadmd.client.bridge import Reachable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +25,8 @@ OPTIONS: tuple[Callable[[F], F], ...] = (
         "--server",
         metavar="URL",
         envvar="SYSADMD_SERVER",
-        help="wss://HOST[:PORT] or unix:///PATH. [env: SYSADMD_SERVER; default: the socket of the state directory]",
+        help="wss://HOST[:PORT], unix:///PATH, or bridge://HOST[:PORT]/PEER for the server PEER behind a bridge. "
+        "[env: SYSADMD_SERVER; default: the socket of the state directory]",
     ),
     click.option("--user", metavar="NAME", help="Log in as NAME; the password is asked for."),
     click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input."),
@@ -36,6 +38,18 @@ OPTIONS: tuple[Callable[[F], F], ...] = (
         help="Log in with this private key, whose public half is registered. [env: SYSADMD_KEY]",
     ),
     click.option(
+        "--bridge-key",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        envvar="SYSADMD_BRIDGE_KEY",
+        help="Log in at the bridge with this private key, if not with the one of --key. [env: SYSADMD_BRIDGE_KEY]",
+    ),
+    click.option(
+        "--pin",
+        metavar="FINGERPRINT",
+        help='The server behind the bridge must have this key. [default: the one that "sysadmd key pins" shows]',
+    ),
+    click.option(
         "--cert",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
@@ -45,9 +59,13 @@ OPTIONS: tuple[Callable[[F], F], ...] = (
         "--ca",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Trust this authority, or this certificate of the server, and no other.",
+        help="Trust this authority, or this certificate of the server (or bridge), and no other.",
     ),
-    click.option("--insecure", is_flag=True, help="Trust any certificate: whoever answers gets the password."),
+    click.option(
+        "--insecure",
+        is_flag=True,
+        help="Trust any certificate, and any server behind a bridge: whoever answers gets the password.",
+    ),
 )
 
 
@@ -60,6 +78,8 @@ class ConnectionOptions:
     password_stdin: bool
     token: str | None
     key: Path | None
+    bridge_key: Path | None
+    pin: str | None
     cert: Path | None
     ca: Path | None
     insecure: bool
@@ -80,18 +100,38 @@ class ConnectionOptions:
             certificate=self.cert,
             ca=self.ca,
             insecure=self.insecure,
+            bridge_key=self.bridge_key,
+            pin=self.pin,
         )
 
+    async def reachable(self) -> list[Reachable]:
+        """The servers behind the bridge that --server names; only the keys say who asks."""
+        from sysadmd.client.bridge import reachable
+
+        if self.server is None:
+            raise click.UsageError("--server bridge://HOST[:PORT] is needed: which bridge?")
+        key = self._private_key()
+        return await reachable(self.server, key=key, bridge_key=self.bridge_key, ca=self.ca, insecure=self.insecure)
+
+    def _private_key(self) -> Path | None:
+        import os
+
+        environ = os.environ.get("SYSADMD_KEY")
+        return self.key or (Path(environ) if environ else None)
+
     def _token_and_key(self) -> tuple[str | None, Path | None]:
-        """A user goes before both; what was said here goes before the environment. The client tries the token first."""
+        """A user goes before both; what was said here goes before the environment. The client tries the token first.
+
+        Behind a bridge a user needs the key all the same, for being introduced to the server.
+        """
         import os
 
         if self.user:
-            return None, None
+            behind_bridge = (self.server or "").lower().startswith("bridge:")
+            return None, self._private_key() if behind_bridge else None
         if self.token or self.key:
             return self.token or None, self.key
-        key = os.environ.get("SYSADMD_KEY")
-        return os.environ.get("SYSADMD_TOKEN") or None, Path(key) if key else None
+        return os.environ.get("SYSADMD_TOKEN") or None, self._private_key()
 
     def _password(self) -> str:
         if self.password_stdin:
@@ -107,8 +147,8 @@ def connection_options(command: F) -> F:
 
     @wraps(command)
     def collected(*args: Any, **kwargs: Any) -> Any:
-        names = ("server", "user", "password_stdin", "token", "key", "cert", "ca", "insecure")
-        return command(*args, connection=ConnectionOptions(**{name: kwargs.pop(name) for name in names}), **kwargs)
+        values = {field.name: kwargs.pop(field.name) for field in fields(ConnectionOptions)}
+        return command(*args, connection=ConnectionOptions(**values), **kwargs)
 
     for option in reversed(OPTIONS):
         collected = option(collected)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sysadmd.backoff import Backoff
-from sysadmd.client.address import parse_address
+from sysadmd.client.address import FORMS, parse_address
 from sysadmd.client.channel import Channel, Login, split_method
 from sysadmd.client.connection import Connection, open_channel
 from sysadmd.client.errors import BadAddress, ClientError
@@ -26,11 +26,16 @@ DEFAULT_TIMEOUT = 30.0
 class AsyncClient:
     """A client of one server.
 
-    `url` is `wss://host[:port]`, `ws://host[:port]` or `unix:///path`. Log in by `token`, or by `username` and
-    `password`, or by `key`, a file with the private half of a registered key; a Unix socket needs none. `certificate`
-    is a file with a TLS client certificate and its private key, or with the certificate of `key`. `ca` is a file with
-    the certificate to trust, `insecure` trusts any. `dial` replaces the transport, for tests and for other ways to a
-    server. Use it with `async with`, which connects and logs in.
+    `url` is `wss://host[:port]`, `ws://host[:port]`, `unix:///path` or `bridge://host[:port]/peer`. Log in by `token`,
+    or by `username` and `password`, or by `key`, a file with the private half of a registered key; a Unix socket needs
+    none. `certificate` is a file with a TLS client certificate and its private key, or with the certificate of `key`.
+    `ca` is a file with the certificate to trust, `insecure` trusts any. `dial` replaces the transport, for tests and
+    for other ways to a server. Use it with `async with`, which connects and logs in.
+
+    Behind a bridge, `key` is also what the server is found by, and with a `username` nothing else; `bridge_key` opens
+    the bridge (None: `key` does, too). `ca` is then about the bridge. The server shows a key of its own: `pin` is the
+    fingerprint that it must have; without one it is looked up under the peer's name in `known_servers` (None: the file
+    of this user). `insecure` trusts any bridge and any server, also one that cannot seal its sessions.
 
     A connection that is lost is made again by the next call; a call in flight gets `ConnectionLost` and is not
     repeated, since nobody knows whether it was carried out.
@@ -47,18 +52,30 @@ class AsyncClient:
         certificate: str | Path | None = None,
         ca: str | Path | None = None,
         insecure: bool = False,
+        bridge_key: str | Path | None = None,
+        pin: str | None = None,
+        known_servers: str | Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         dial: Dial | None = None,
     ) -> None:
         self.address = parse_address(url)
         self._key = None if key is None else Path(key)
-        self._login = Login(token, username, password, None if self._key is None else read_key(self._key))
+        private = None if self._key is None else read_key(self._key)
+        behind_bridge = self.address.scheme == "bridge"
+        self._login = Login(token, username, password, None if behind_bridge and username is not None else private)
         self._certificate = None if certificate is None else Path(certificate)
         if not (self._login.anonymous or self.address.private or insecure):
             raise BadAddress(f"{self.address}: a log-in over ws:// can be read on the way; use wss://")
         self._ca = None if ca is None else Path(ca)
         self._insecure, self._timeout = insecure, timeout
         self._dial: Dial = dial or self._websocket
+        if behind_bridge and dial is None:
+            from sysadmd.client.bridge import Route
+
+            if not self.address.peer:
+                raise BadAddress(f"{self.address} names no server behind the bridge; expected {FORMS}")
+            route = Route(self.address, private, bridge_key, pin, known_servers, ca=self._ca, insecure=insecure)
+            self._dial = route.transport
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._streams: set[EventStream] = set()

@@ -20,8 +20,9 @@ from typing import Any, Self
 
 from sysadmd.backoff import Backoff
 from sysadmd.client.channel import Channel, result_of
-from sysadmd.client.errors import CallTimeout, ConnectFailed, ConnectionLost
+from sysadmd.client.errors import CallTimeout, ClientError, ConnectFailed, ConnectionLost
 from sysadmd.wire.messages import EventMessage
+from sysadmd.wire.topics import hyphenated
 
 EARLY_EVENTS = 4096
 """Events kept while waiting for the reply to the subscription: the server replays before it replies."""
@@ -63,6 +64,14 @@ class Interest:
         if self.snapshot:
             args["snapshot"] = True
         return args
+
+    def names(self) -> list[str]:
+        """The args for an original server, which takes the names of topics and nothing else. Raises `ClientError` when
+        there is more.
+        """
+        if self.since or self.filter or self.policy or self.snapshot:
+            raise ClientError("an original server has neither past events nor filters, policies and snapshots")
+        return [hyphenated(topic) for topic in self.topics]
 
 
 class EventStream(AsyncIterator[Event]):
@@ -152,7 +161,8 @@ class EventStream(AsyncIterator[Event]):
 
     async def _subscribe(self) -> None:
         channel = self._channel = await self._connect()
-        self._request_id = await channel.send("events/subscribe", self._interest.request(self.last))
+        wanted = self._interest.names() if channel.in_clear else self._interest.request(self.last)
+        self._request_id = await channel.send("events/subscribe", wanted)
         try:
             async with asyncio.timeout(self._timeout):
                 while not self._consented() and len(self._early) < EARLY_EVENTS:

@@ -30,6 +30,8 @@ Handler = Callable[[Any], Any]
 class MockTransport:
     """One connection to a `MockServer`."""
 
+    in_clear = False
+
     def __init__(self, server: MockServer) -> None:
         self._server = server
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -38,6 +38,9 @@ class Client:
         certificate: str | Path | None = None,
         ca: str | Path | None = None,
         insecure: bool = False,
+        bridge_key: str | Path | None = None,
+        pin: str | None = None,
+        known_servers: str | Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         dial: Dial | None = None,
     ) -> None:
@@ -50,6 +53,9 @@ class Client:
             certificate=certificate,
             ca=ca,
             insecure=insecure,
+            bridge_key=bridge_key,
+            pin=pin,
+            known_servers=known_servers,
             timeout=timeout,
             dial=dial,
         )

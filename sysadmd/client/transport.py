@@ -1,7 +1,7 @@
-"""What the client needs of a connection: four methods and one attribute.
+"""What the client needs of a connection: four methods, and what a log-in has to know of it.
 
-`WebSocketTransport` (TCP, TLS and Unix sockets) and `MockTransport` (memory) implement it. Implementations map every
-failure of their library to `ConnectFailed` or `ConnectionLost`, once, here at the boundary.
+`WebSocketTransport` (TCP, TLS and Unix sockets), `BridgeTransport` and `MockTransport` (memory) implement it.
+Implementations map every failure of their library to `ConnectFailed` or `ConnectionLost`, once, here at the boundary.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ class Transport(Protocol):
     """What a proof by key has to be signed along with: of a sealed session, once it is open, the SHA-256 of the
     server's certificate in hexadecimal (sysadmd.keys.signing); other connections have none.
     """
+
+    @property
+    def in_clear(self) -> bool:
+        """Whether somebody between the two ends can read and forge messages: the bridge before an original server."""
+        ...
 
     async def open(self, timeout: float) -> None:
         """Connect. Raises `ConnectFailed`."""

@@ -40,6 +40,7 @@ class WebSocketTransport:
     """
 
     binding: str = ""
+    in_clear = False
 
     def __init__(
         self,

@@ -20,6 +20,8 @@ GIVEN: dict[str, Any] = {
     "password_stdin": False,
     "token": None,
     "key": None,
+    "bridge_key": None,
+    "pin": None,
     "cert": None,
     "ca": None,
     "insecure": False,
@@ -105,6 +107,25 @@ def test_a_user_goes_before_every_token_and_key(made: list[dict[str, Any]], monk
     assert (made[0]["token"], made[0]["key"], made[0]["username"]) == (None, None, "ines")
 
 
+def test_behind_a_bridge_a_user_needs_the_key_for_being_introduced(
+    made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSADMD_KEY", "/env.key")
+    monkeypatch.setenv("SYSADMD_TOKEN", "env")
+    for given in ({}, {"key": Path("/flag.key")}):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("secret\n"))
+        options(server="bridge://relay/nas", user="ines", password_stdin=True, **given).client()
+    assert [(one["token"], one["key"], one["username"]) for one in made] == [
+        (None, Path("/env.key"), "ines"),
+        (None, Path("/flag.key"), "ines"),
+    ]
+
+
+def test_the_key_of_the_bridge_and_the_pin_are_handed_on(made: list[dict[str, Any]]) -> None:
+    options(server="bridge://relay/nas", bridge_key=Path("/b.key"), pin="ab" * 32).client()
+    assert (made[0]["bridge_key"], made[0]["pin"]) == (Path("/b.key"), "ab" * 32)
+
+
 def test_a_certificate_is_shown_beside_any_log_in(made: list[dict[str, Any]]) -> None:
     options(cert=Path("/own.pem"), key=Path("/own.key")).client()
     assert (made[0]["certificate"], made[0]["key"]) == (Path("/own.pem"), Path("/own.key"))
@@ -143,5 +164,8 @@ def test_the_flags_reach_the_command_as_one_object(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SYSADMD_SERVER", "wss://from-env")
     command.main(["--user", "ines", "--ca", "/x/ca.pem", "--insecure"], standalone_mode=False)
     command.main(["--server", "wss://from-flag"], standalone_mode=False)
+    monkeypatch.setenv("SYSADMD_BRIDGE_KEY", "/env.key")
+    command.main(["--pin", "ab"], standalone_mode=False)
+    assert (seen[2].bridge_key, seen[2].pin) == (Path("/env.key"), "ab")
     assert seen[0] == options(server="wss://from-env", user="ines", ca=Path("/x/ca.pem"), insecure=True)
     assert seen[1].server == "wss://from-flag"
