@@ -83,6 +83,11 @@ class Limits:
     gets an answer."""
     write_buffer: int = 64 * KIB
     """Bytes handed to a socket before a reader counts as slow; the rest waits in the bounded queue."""
+    bridge_sessions: int = 1024
+    """Sessions of peers that come through one bridge."""
+    bridge_output: int = 8 * MIB
+    """Bytes that wait for one peer behind a bridge, which does not read or whose bridge does not, before its session
+    ends. One answer that is larger passes."""
     process_log: int = 1 * MIB
     """Head and tail of a process's output kept in memory and put into events; all of it is in a file."""
     output_cap: int = 16 * GIB

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from sysadmd.auth.accounts import Accounts
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from sysadmd.lifepreserver import LifePreserver
     from sysadmd.rpc.registry import Registry
     from sysadmd.system.system_state import SystemState
+
+
+class Bridges(Protocol):
+    """The links to bridges, which are made above the handlers."""
+
+    def listed(self) -> Sequence[Any]:
+        """How each link is: name, url, state, since, peers, sessions, error."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +49,4 @@ class Services:
     system_state: SystemState
     life_preserver: LifePreserver
     sealing: Sealing
+    bridges: Bridges

@@ -27,6 +27,7 @@ from sysadmd.schema import load_methods
 from sysadmd.server.auth import Auth
 from sysadmd.server.client_certificates import ClientCertificates
 from sysadmd.server.lifecycle import with_changes
+from sysadmd.server.links import Links
 from sysadmd.server.listeners import Listeners
 from sysadmd.server.logs import configure
 from sysadmd.store import Store
@@ -56,22 +57,9 @@ class App:
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
-        self.services = Services(
-            config=config,
-            registry=Registry(load_methods(), api.handlers()),
-            events=self.events,
-            accounts=auth.accounts,
-            tokens=auth.tokens,
-            api_tokens=auth.api_tokens,
-            keys=auth.keys,
-            authenticator=auth.authenticator,
-            throttle=auth.throttle,
-            audit=auth.audit,
-            dispatcher=self.dispatcher,
-            system_state=self.system_state,
-            life_preserver=self.life_preserver,
-            sealing=Sealing(config.state_dir),
-        )
+        self.sealing = Sealing(config.state_dir)
+        self.links = Links(config, auth.keys, self.sealing)
+        self.services = self._services()
         self.engine = Engine(
             self.services.registry,
             self.services,
@@ -84,6 +72,26 @@ class App:
         certificates = ClientCertificates(auth.keys, auth.authenticator)
         self.listeners = Listeners(config, self.engine, auth.policy, certificates, self._rest_api)
         auth.keys.on_change(lambda revoked: self.listeners.keys_changed())
+
+    def _services(self) -> Services:
+        auth = self.auth
+        return Services(
+            config=self.config,
+            registry=Registry(load_methods(), api.handlers()),
+            events=self.events,
+            accounts=auth.accounts,
+            tokens=auth.tokens,
+            api_tokens=auth.api_tokens,
+            keys=auth.keys,
+            authenticator=auth.authenticator,
+            throttle=auth.throttle,
+            audit=auth.audit,
+            dispatcher=self.dispatcher,
+            system_state=self.system_state,
+            life_preserver=self.life_preserver,
+            sealing=self.sealing,
+            bridges=self.links,
+        )
 
     async def run(self, stop: anyio.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; `ready` is called once every listener takes connections."""
@@ -106,9 +114,11 @@ class App:
             tasks.start_soon(self.auth.tokens.run)
             tasks.start_soon(self.auth.throttle.run)
             await self.listeners.start(tasks)
+            self.links.start(self.engine, tasks)
             ready()
             await stop.wait()
             await self.listeners.stop()
+            await self.links.stop()
             await self.dispatcher.close()
             tasks.cancel_scope.cancel()
 
@@ -134,7 +144,7 @@ class App:
         """Made by the first scrape: a start need not wait for an import that many servers never use."""
         from sysadmd.server.metrics import Metrics
 
-        return Metrics(self.engine, self.events, self.dispatcher)
+        return Metrics(self.engine, self.events, self.dispatcher, self.links)
 
     # Control
 
@@ -146,6 +156,7 @@ class App:
         self.auth.reconfigure(self.config)
         self.dispatcher.reconfigure(self.config)
         self.listeners.reconfigure(self.config)
+        self.links.reconfigure(self.config)
 
     def announced(self) -> dict[str, Any]:
         """What the log says of it when it is ready."""
@@ -166,8 +177,15 @@ class App:
             "node": self.config.node,
             "uptime": round(time.time() - self.started, 1),
             "executor": "connected" if executor else "unreachable",
+            **self._bridges_health(),
             "stopping": self.engine.draining,
         }
+
+    def _bridges_health(self) -> dict[str, Any]:
+        """Numbers only: anybody may ask."""
+        links = self.links.listed()
+        connected = sum(link.state == "connected" for link in links)
+        return {"bridges": {"links": len(links), "connected": connected}} if links else {}
 
 
 def _system_state(config: Config, events: EventLog) -> SystemState:

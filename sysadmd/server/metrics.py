@@ -15,13 +15,14 @@ from prometheus_client.process_collector import ProcessCollector
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
 from sysadmd.rpc.engine import Engine
+from sysadmd.server.links import Links
 
 
 class Metrics:
     """Prometheus metrics of one server (text format 0.0.4)."""
 
-    def __init__(self, engine: Engine, events: EventLog, dispatcher: Dispatcher) -> None:
-        self._engine, self._events, self._dispatcher = engine, events, dispatcher
+    def __init__(self, engine: Engine, events: EventLog, dispatcher: Dispatcher, links: Links) -> None:
+        self._engine, self._events, self._dispatcher, self._links = engine, events, dispatcher, links
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -53,6 +54,22 @@ class Metrics:
         for state, number in sorted(self._dispatcher.figures().items()):
             processes.add_metric([state], number)
         yield processes
+        yield from self._link_figures()
+
+    def _link_figures(self) -> Iterator[Metric]:
+        links = GaugeMetricFamily("sysadmd_bridge_links", "Links to bridges by state", labels=["name", "state"])
+        peers = GaugeMetricFamily("sysadmd_bridge_peers", "Clients that a bridge announces", labels=["name"])
+        sessions = GaugeMetricFamily("sysadmd_bridge_sessions", "Sessions through a bridge", labels=["name"])
+        for link in self._links.listed():
+            links.add_metric([link.name, link.state], 1)
+            peers.add_metric([link.name], link.peers)
+            sessions.add_metric([link.name], link.sessions)
+        dropped = CounterMetricFamily(
+            "sysadmd_bridge_dropped", "Frames of a link that were not handed on", labels=["name", "reason"]
+        )
+        for (name, reason), number in sorted(self._links.dropped().items()):
+            dropped.add_metric([name, reason], number)
+        yield from (links, peers, sessions, dropped)
 
     def _event_figures(self) -> Iterator[Metric]:
         yield CounterMetricFamily("sysadmd_events", "Records published, in all of this epoch", value=self._events.head)

@@ -87,6 +87,7 @@ class Offline:
             system_state=cast("Any", _Absent("system state")),
             life_preserver=cast("Any", _Absent("life preserver")),
             sealing=Sealing(self._config.state_dir),
+            bridges=cast("Any", _Absent("link to a bridge")),
         )
         engine = Engine(registry, services, events, self._config.limits, trail=auth.audit, keep_token=auth.token_holds)
         auth.tie(engine)
