@@ -161,6 +161,8 @@ def _proof_in_clear(key: PrivateKey, asked: Any) -> dict[str, str]:
         raise AuthFailed("an original server knows RSA keys only")
     try:
         challenge = base64.b64decode(asked["test_string"], validate=True).decode("ascii")
+        if len(challenge) >= CLASSIC_CHALLENGE:
+            raise AuthFailed("the challenge is as long as one of a server that could seal the session")
         return {"encrypted_string": base64.b64encode(key.sign_classic(challenge)).decode("ascii")}
     except (KeyError, TypeError, ValueError):
         raise AuthFailed(f"the server does not know the key with the checksum {key.public.checksum}") from None

@@ -16,7 +16,7 @@ from sysadmd.client.channel import CLASSIC_CHALLENGE, proof
 from sysadmd.client.errors import AuthFailed, ConnectFailed, ConnectionLost
 from sysadmd.client.transport import Transport
 from sysadmd.errors import WireError
-from sysadmd.keys.signing import PrivateKey
+from sysadmd.keys.signing import AT_BRIDGE, PrivateKey
 from sysadmd.wire.relay import relayed, split
 from sysadmd.wire.text import encode, parse
 
@@ -65,7 +65,9 @@ class Bridge:
                 raise self._refused(asked)
             raise AuthFailed(f"{self._where}: the bridge answered with something else than a challenge")
         self.original = len(challenge) < CLASSIC_CHALLENGE
-        reply = await self._ask(LOGIN_ID, "auth_ssl", await asyncio.to_thread(proof, self._keys.bridge, challenge))
+        binding = "" if self.original else AT_BRIDGE
+        answer = await asyncio.to_thread(proof, self._keys.bridge, challenge, binding)
+        reply = await self._ask(LOGIN_ID, "auth_ssl", answer)
         if reply.get("name") != "response" or not isinstance(reply.get("args"), list):
             raise self._refused(reply)
 

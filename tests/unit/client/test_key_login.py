@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sysadmd.client import AsyncClient, AuthFailed, BadAddress, ConnectFailed
+from sysadmd.client.channel import _proof_in_clear
 from sysadmd.client.mock import MockServer
 from sysadmd.client.trust import client_context, read_key
 from sysadmd.errors import Unauthorized
@@ -134,6 +135,14 @@ async def test_a_challenge_with_a_binding_behind_it_is_not_signed(tmp_path: Path
     with pytest.raises(AuthFailed, match="200 letters and digits"):
         async with client_of(server_with_key(private, LONG + "ab" * 32), key=private):
             pass
+
+
+def test_in_the_clear_no_proof_is_given_that_a_server_of_today_would_take(tmp_path: Path) -> None:
+    """The bridge could have the challenge from such a server, and log in there with the answer."""
+    key = read_key(make_key(tmp_path, "rsa-2048"))
+    with pytest.raises(AuthFailed, match="could seal the session"):
+        _proof_in_clear(key, {"test_string": base64.b64encode(LONG.encode()).decode()})
+    assert _proof_in_clear(key, {"test_string": base64.b64encode(SHORT.encode()).decode()})
 
 
 @pytest.mark.parametrize("challenge", [None, "", 7, ["x"]])

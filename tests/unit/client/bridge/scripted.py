@@ -17,7 +17,7 @@ from sysadmd.client.errors import ConnectFailed, ConnectionLost
 from sysadmd.errors import NotFound, RpcError
 from sysadmd.keys.certificate import CertificateFiles
 from sysadmd.keys.seal import Seal, SealingContext
-from sysadmd.keys.signing import PrivateKey, PublicKey, recover, verify
+from sysadmd.keys.signing import AT_BRIDGE, PrivateKey, PublicKey, recover, verify
 from sysadmd.wire import decode
 from sysadmd.wire.classic import CLASSIC
 from sysadmd.wire.relay import ASK_IDENTITY, ASK_KEYS, IDENTIFY_ID, KEYS_ID, connection_id, relayed, split
@@ -135,7 +135,9 @@ class ScriptedBridge:
         if self.original:
             return recover(self.known.pem, base64.b64decode(args["encrypted_string"])) == SHORT.encode()
         signature = base64.b64decode(args["signature"])
-        return args["key"] == self.known.fingerprint and verify(self.known.pem, args["algorithm"], LONG, signature)
+        return args["key"] == self.known.fingerprint and verify(
+            self.known.pem, args["algorithm"], LONG, signature, AT_BRIDGE
+        )
 
     def welcomes(self, line: Line, message: dict[str, Any]) -> None:
         line.logged_in = True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
 from sysadmd.client.bridge import Bridge, BridgeKeys
 from sysadmd.client.bridge.peers import Peer
 from sysadmd.client.errors import AuthFailed, ConnectFailed, ConnectionLost
-from sysadmd.keys.signing import PrivateKey
-from tests.unit.client.bridge.scripted import Line, ScriptedBridge, ScriptedServer, same
+from sysadmd.keys.signing import AT_BRIDGE, PrivateKey, verify
+from tests.unit.client.bridge.scripted import LONG, Line, ScriptedBridge, ScriptedServer, same
 
 
 async def opened(bridge: ScriptedBridge, keys: BridgeKeys) -> Bridge:
@@ -73,6 +76,15 @@ async def test_the_refusal_of_an_original_bridge_is_understood(rsa: PrivateKey) 
 async def test_an_ed25519_key_is_nothing_for_an_original_bridge(key: PrivateKey) -> None:
     with pytest.raises(AuthFailed, match="needs an RSA key"):
         await opened(ScriptedBridge(key.public, original=True), same(key))
+
+
+async def test_what_a_bridge_is_given_opens_no_server(key: PrivateKey) -> None:
+    bridge = ScriptedBridge(key.public)
+    await opened(bridge, same(key))
+    (proof,) = (json.loads(frame)["args"] for frame in bridge.line.sent if b"signature" in frame)
+    signature = base64.b64decode(proof["signature"])
+    assert verify(key.public.pem, proof["algorithm"], LONG, signature, AT_BRIDGE)
+    assert not verify(key.public.pem, proof["algorithm"], LONG, signature)
 
 
 async def test_a_server_in_place_of_a_bridge_is_told(key: PrivateKey) -> None:
