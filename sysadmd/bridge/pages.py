@@ -14,7 +14,6 @@ import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from sysadmd.listen.headers import security_headers
 from sysadmd.listen.origin import from_browser
 
 FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
@@ -49,9 +48,6 @@ def _page(connection: ServerConnection, status: HTTPStatus, text: str, kind: str
     if kind is not None:
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = kind
-    for name, value in security_headers(tls=connection.transport.get_extra_info("sslcontext") is not None):
-        if name not in response.headers:
-            response.headers[name] = value
     return response
 
 

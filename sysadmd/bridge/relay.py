@@ -45,7 +45,8 @@ BEATS = 4
 class Relay:
     """One bridge. `keyring` knows the keys that may log in, `hostname` is what the bridge calls itself, `pending` are
     the places for connections that are not logged in, `trusted_proxies` addresses and networks whose X-Forwarded-For is
-    believed (ValueError for what is none). `lane` is where proofs are checked.
+    believed (ValueError for what is none). `lane` is where proofs are checked; `answer` may answer a request that is
+    none for a WebSocket.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Relay:
         pending: Pending | None = None,
         trusted_proxies: Sequence[str] = (),
         lane: Lane | None = None,
+        answer: Callable[[ServerConnection, Request], Response | None] | None = None,
     ) -> None:
         self.figures = Figures()
         self._hostname, self._limits, self._pending = hostname, limits, pending
-        self._desk, self._proxies = Desk(keyring, lane), Proxies(trusted_proxies)
+        self._desk, self._proxies, self._answer = Desk(keyring, lane), Proxies(trusted_proxies), answer
         self._server: Server | None = None
         self._beat: asyncio.TimerHandle | None = None
 
@@ -123,6 +125,10 @@ class Relay:
         self._server.close(code=code, reason=close_reason(reason))
         await self._server.wait_closed()
 
+    def trust(self, proxies: Sequence[str]) -> None:
+        """From the next connection on, believe these proxies. Raises ValueError."""
+        self._proxies = Proxies(proxies)
+
     def peers(self) -> list[PeerInfo]:
         """Those who are logged in, the one that came first in front."""
         return [peer.info() for peer in self._roster if peer.key]
@@ -148,6 +154,9 @@ class Relay:
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, BridgeConnection)
+        page = self._answer(connection, request) if self._answer is not None else None
+        if page is not None:
+            return page
         limits, headers = self._limits(), request.headers
         address = address_of(connection)
         full = len(connection.server.all_connections) > limits.connections

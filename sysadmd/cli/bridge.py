@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sysadmd.cli.connection import ConnectionOptions, connection_options
 from sysadmd.cli.key_file import public_key
+from sysadmd.cli.values import host_port
 
 if TYPE_CHECKING:
     from sysadmd.bridge.keyring import Keyring
@@ -26,6 +28,17 @@ SERVER_COLUMNS = {
 SHORT_KEY = 16
 """Digits of a fingerprint in the table: enough to tell two apart, not to compare them."""
 KEY_COLUMNS = {"nick": "Nickname", "kind": "Kind", "fingerprint": "Fingerprint", "imported": "Imported"}
+
+PEER_COLUMNS = {
+    "nick": "Nickname",
+    "role": "Role",
+    "hostname": "Host name",
+    "address": "Address",
+    "since": "Since",
+    "pairs": "Pairs",
+    "messages": "Messages in/out",
+    "queued": "Queued",
+}
 
 state_dir_option = click.option(
     "--state-dir",
@@ -61,6 +74,56 @@ def list_servers(*, as_json: bool, connection: ConnectionOptions) -> None:
         for row in rows:
             row |= {"key": row["key"][:SHORT_KEY], "sealed": answers[row["sealed"]], "pinned": answers[row["pinned"]]}
     print_rows(SERVER_COLUMNS, rows, as_json=as_json)
+
+
+@bridge.command()
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (TOML).")
+@state_dir_option
+@click.option("--listen", type=host_port, metavar="H:P", help="Address of the listener. [default: *:12149]")
+@click.option("--no-tls", is_flag=True, help="No TLS; only on loopback addresses.")
+def serve(*, config: Path | None, state_dir: Path | None, listen: tuple[str, int] | None, no_tls: bool) -> int:
+    """Run the bridge.
+
+    It stays in the foreground until SIGTERM or SIGINT; SIGHUP reads the configuration again. It needs no rights, and
+    starts no program. One bridge runs on each state directory, which is not the one of a server.
+    """
+    gc.disable()  # as `sysadmd serve` does
+    from sysadmd.config import default_bridge_dir, load
+    from sysadmd.server.bridge import run
+
+    overrides: dict[str, Any] = {"socket.enabled": False}  # that one is the server's
+    if state_dir is not None:
+        overrides["state_dir"] = str(state_dir)
+    if listen is not None:
+        overrides["relay.host"], overrides["relay.port"] = listen
+    if no_tls:
+        overrides["relay.tls"] = False
+    default = default_bridge_dir()
+    return run(load(config, overrides, state_dir=default), lambda: load(config, overrides, state_dir=default))
+
+
+@bridge.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal, one connection a line.")
+@state_dir_option
+def peers(*, as_json: bool, state_dir: Path | None) -> None:
+    """List who is connected to the bridge.
+
+    A nickname is the one of the key that logged in; who has not logged in is not listed. Messages are those that were
+    relayed from it and to it, queued are the bytes that wait for it to read.
+    """
+    from sysadmd.bridge.status import SOCKET, ask
+    from sysadmd.cli.render import for_people, print_rows
+
+    path = _directory(state_dir) / SOCKET
+    try:
+        rows = ask(path)["peers"]
+    except OSError as error:
+        from sysadmd.client import ConnectFailed
+
+        raise ConnectFailed(f"no bridge answers at {path}: {error.strerror or error}") from None
+    if not as_json and for_people():
+        rows = [_shown(row) for row in rows]
+    print_rows(PEER_COLUMNS, rows, as_json=as_json)
 
 
 @bridge.group()
@@ -130,6 +193,13 @@ def _directory(state_dir: Path | None) -> Path:
     from sysadmd.config import default_bridge_dir
 
     return (state_dir or default_bridge_dir()).absolute()
+
+
+def _shown(peer: dict[str, Any]) -> dict[str, Any]:
+    """A peer for people: moments and numbers instead of seconds and lists."""
+    messages = f"{peer['messages_in']}/{peer['messages_out']}"
+    since, pairs = _moment(peer["connected"]), len(peer["paired"])
+    return {**peer, "since": since, "pairs": pairs, "messages": messages}
 
 
 def _moment(seconds: float) -> str:

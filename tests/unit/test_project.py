@@ -132,7 +132,9 @@ def test_ci_runs_make_test() -> None:
     assert "make test" in script.read_text()
 
 
-@pytest.mark.parametrize("script", ["tests/packages.sh", "rc.d/sysadmd", "rc.d/sysadmd_executor"])
+@pytest.mark.parametrize(
+    "script", ["tests/packages.sh", "rc.d/sysadmd", "rc.d/sysadmd_executor", "rc.d/sysadmd_bridge"]
+)
 def test_a_shell_script_parses(script: str) -> None:
     done = subprocess.run(["sh", "-n", ROOT / script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 RC_D = Path(__file__).resolve().parent.parent.parent / "rc.d"
-UNITS = ["sysadmd.service", "sysadmd-executor.service"]
-SCRIPTS = ["sysadmd", "sysadmd_executor"]
-EXPOSURE = 3.0
+UNITS = ["sysadmd.service", "sysadmd-executor.service", "sysadmd-bridge.service"]
+SCRIPTS = ["sysadmd", "sysadmd_executor", "sysadmd_bridge"]
+EXPOSED = {"sysadmd.service": 3.0, "sysadmd-bridge.service": 1.5}
+"""Units that listen to strangers, and how exposed systemd may call them, of 10."""
 
 
 def unit(name: str) -> configparser.ConfigParser:
@@ -41,15 +42,17 @@ def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_server_unit_exposes_little() -> None:
-    done = systemd_analyze("security", "--offline=true", "--no-pager", str(RC_D / "sysadmd.service"))
-    found = re.search(r"Overall exposure level for sysadmd\.service: ([0-9.]+)", done.stdout)
+@pytest.mark.parametrize("name", EXPOSED)
+def test_a_unit_that_listens_exposes_little(name: str) -> None:
+    done = systemd_analyze("security", "--offline=true", "--no-pager", str(RC_D / name))
+    found = re.search(rf"Overall exposure level for {re.escape(name)}: ([0-9.]+)", done.stdout)
     assert found, done.stderr
-    assert float(found[1]) <= EXPOSURE
+    assert float(found[1]) <= EXPOSED[name]
 
 
-def test_the_server_has_no_capability_and_gains_none() -> None:
-    service = unit("sysadmd.service")["Service"]
+@pytest.mark.parametrize("name", EXPOSED)
+def test_what_listens_has_no_capability_and_gains_none(name: str) -> None:
+    service = unit(name)["Service"]
     assert service["CapabilityBoundingSet"] == ""
     assert service["NoNewPrivileges"] == "yes"
 
@@ -81,8 +84,9 @@ def test_a_restarted_executor_does_not_restart_the_server() -> None:
     assert not {"Requires", "BindsTo", "PartOf"} & set(section)
 
 
-def test_a_bad_configuration_is_not_retried() -> None:
-    assert unit("sysadmd.service")["Service"]["RestartPreventExitStatus"] == "2"
+@pytest.mark.parametrize("name", EXPOSED)
+def test_a_bad_configuration_is_not_retried(name: str) -> None:
+    assert unit(name)["Service"]["RestartPreventExitStatus"] == "2"
 
 
 def test_the_server_is_no_root_and_the_executor_takes_orders_from_its_user() -> None:
@@ -102,8 +106,24 @@ def test_the_executors_directory_is_its_own_and_the_server_finds_the_socket_ther
     assert f"--state-dir /var/lib/{server['StateDirectory']} " in server["ExecStart"]
 
 
+def test_the_bridge_is_a_user_of_its_own_in_a_directory_of_its_own() -> None:
+    server, bridge = unit("sysadmd.service")["Service"], unit("sysadmd-bridge.service")["Service"]
+    assert bridge["User"] == bridge["Group"] == "sysadmd-bridge" != server["User"]
+    assert f"\nu {bridge['User']} " in (RC_D / "sysadmd.sysusers").read_text()
+    assert (bridge["StateDirectory"], bridge["StateDirectoryMode"]) == ("sysadmd-bridge", "0700")
+    assert f"--state-dir /var/lib/{bridge['StateDirectory']} " in bridge["ExecStart"]
+
+
+def test_the_bridge_needs_neither_server_nor_executor() -> None:
+    section = unit("sysadmd-bridge.service")["Unit"]
+    assert not re.search(r"sysadmd(-executor)?\.service", " ".join(section.values()))
+    required = re.search(r"^# REQUIRE: (.*)$", (RC_D / "sysadmd_bridge").read_text(), re.MULTILINE)
+    assert required
+    assert "sysadmd" not in required[1]
+
+
 def test_the_scripts_agree_on_user_and_socket() -> None:
-    server, executor = ((RC_D / name).read_text() for name in SCRIPTS)
+    server, executor = ((RC_D / name).read_text() for name in ("sysadmd", "sysadmd_executor"))
     defaults = dict(re.findall(r"^: \"\$\{(\w+):=(.*)\}\"$", server + executor, re.MULTILINE))
     assert defaults["sysadmd_runas"] == defaults["sysadmd_executor_server"] == "_sysadmd"
     assert defaults["sysadmd_executor_socket"] == f"{defaults['sysadmd_executor_dir']}/executor.sock"
@@ -158,7 +178,9 @@ def test_the_executor_starts_before_the_server() -> None:
     assert "sysadmd_executor" in required[1].split()
 
 
-def test_reload_signals_the_server_and_not_its_supervisor() -> None:
-    text = (RC_D / "sysadmd").read_text()
-    assert 'kill -HUP "${server_pid}"' in text
-    assert "-p ${server_pidfile}" in text
+@pytest.mark.parametrize("name,process", [("sysadmd", "server"), ("sysadmd_bridge", "bridge")])
+def test_reload_signals_the_process_and_not_its_supervisor(name: str, process: str) -> None:
+    text = (RC_D / name).read_text()
+    assert f'pid=$(cat "${{{process}_pidfile}}"' in text
+    assert re.search(r'kill -HUP "\$\{\w+_pid\}"', text)
+    assert f"-p ${{{process}_pidfile}}" in text

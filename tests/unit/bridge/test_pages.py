@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from sysadmd.bridge import pages
 from sysadmd.bridge.pages import Pages
+from sysadmd.listen.websocket import harden
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -24,7 +25,7 @@ async def echo(connection: ServerConnection) -> None:
 async def served(*, healthy: bool = True) -> AsyncIterator[str]:
     """Host and port of a server with both pages."""
     made = Pages(health=lambda: {"healthy": healthy, "version": "1"}, metrics=lambda: b"# figures\n")
-    async with serve(echo, "127.0.0.1", 0, process_request=made.answer) as server:
+    async with serve(echo, "127.0.0.1", 0, process_request=made.answer, process_response=harden) as server:
         host, port = server.sockets[0].getsockname()[:2]
         yield f"{host}:{port}"
 
