@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
-from sysadmd.client.bridge.peers import DEPTH
 from sysadmd.client.errors import ConnectionLost
 from sysadmd.errors import WireError
 from sysadmd.keys.seal import Seal, SealError
 from sysadmd.wire.relay import is_sealed, unwrapped, wrapped
 from sysadmd.wire.text import parse
 
+DEPTH = 64
 MAX_WAITING = 16
 """Messages of a session without a window that wait for their reader; behind them TCP holds the bridge back."""
 
@@ -150,5 +150,9 @@ class ClearSession:
 
 
 def _begins_login(message: bytes) -> bool:
-    frame: Any = parse(message, DEPTH)
-    return frame.get("name") == "auth_ssl" and "md5_key" in (frame.get("args") or ())
+    try:
+        frame: Any = parse(message, DEPTH)
+    except WireError:  # deeper than a log-in
+        return False
+    args = frame.get("args")
+    return frame.get("name") == "auth_ssl" and isinstance(args, dict) and "md5_key" in args

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
+import functools
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sysadmd.client.bridge import Bridge, BridgeKeys
 from sysadmd.client.bridge.peers import Peer
-from sysadmd.client.errors import AuthFailed, ConnectFailed, ConnectionLost
+from sysadmd.client.errors import AuthFailed, ClientError, ConnectFailed, ConnectionLost
 from sysadmd.keys.signing import AT_BRIDGE, PrivateKey, verify
 from tests.unit.client.bridge.scripted import LONG, Line, ScriptedBridge, ScriptedServer, same
 
@@ -133,6 +139,56 @@ async def test_what_is_no_message_ends_the_connection(key: PrivateKey) -> None:
     bridge.line.push(b"{broken")
     with pytest.raises(ConnectionLost, match="no message"):
         await announced(found)
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+MESSAGES = st.fixed_dictionaries(
+    {
+        "namespace": st.sampled_from(["rpc", "events"]) | ANY,
+        "name": st.sampled_from(["bridge", "error", "response", "identify", "settings"]) | ANY,
+        "id": st.sampled_from(["sysadmd-client-login", ""]) | ANY,
+        "args": ANY
+        | st.fixed_dictionaries({"available_connections": ANY, "connections": ANY})
+        | st.fixed_dictionaries({"connection": ANY, "code": ANY})
+        | st.fixed_dictionaries({"test_string": ANY}),
+    }
+)
+
+
+@given(messages=st.lists(MESSAGES, max_size=4), frame=st.binary(max_size=80))
+def test_whatever_a_bridge_says_the_client_goes_on_or_fails_in_order(
+    messages: list[dict[str, Any]], frame: bytes
+) -> None:
+    private = _kept_key()
+
+    async def converse() -> None:
+        bridge = ScriptedBridge(private.public)
+        found = Bridge(Line(bridge), same(private), "bridge://relay")
+        bridge.welcomes = lambda line, message: line.drop()  # type: ignore[method-assign]
+        original = bridge.logs_in
+
+        def says(line: Line, message: dict[str, Any]) -> None:
+            for each in messages:
+                line.push(each)
+            line.push(frame)
+            original(line, message)
+
+        bridge.logs_in = says  # type: ignore[method-assign]
+        with contextlib.suppress(ClientError):
+            await found.open(5)
+            while True:
+                await found.receive()
+
+    asyncio.run(converse())
+
+
+@functools.cache
+def _kept_key() -> PrivateKey:
+    return PrivateKey.generate("ed25519")
 
 
 @pytest.mark.parametrize("args", [b'"x"', b"{}", b'{"test_string":7}', b'{"test_string":""}', b"null"])

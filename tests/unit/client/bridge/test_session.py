@@ -35,6 +35,15 @@ def test_a_clear_session_is_plain_until_the_log_in_and_base64_after_its_first_ha
     assert session.outgoing() == []
 
 
+@pytest.mark.parametrize("args", ["5", "null", '"md5_key"', '["md5_key"]', "[" * 70 + "]" * 70])
+def test_only_the_first_half_of_a_log_in_changes_the_form(args: str) -> None:
+    session = ClearSession()
+    message = b'{"namespace":"rpc","name":"auth_ssl","id":"1","args":%b}' % args.encode()
+    for each in (message, QUERY):
+        session.send(each)
+    assert session.outgoing() == [message, QUERY]
+
+
 @pytest.mark.parametrize("message", [REPLY, EVENT])
 def test_a_clear_session_takes_plain_json_and_base64(message: bytes) -> None:
     session = ClearSession()
