@@ -7,6 +7,7 @@ not take back those of peers that have gone; so each of them is asked for its na
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from sysadmd.client.bridge.login import Bridge
 from sysadmd.client.bridge.peers import PROBE, Identity, Peer, chosen, identity_in, is_id
 
 GRACE = 1.0
-"""Seconds for the others, once a server behind an original bridge has said that it has the name that is meant."""
+"""Seconds for all who may be meant to say that they are there, once one is known."""
 
 
 class Finder:
@@ -38,34 +39,37 @@ class Finder:
         return self._identities.get(peer.id)
 
     async def find(self, wanted: str) -> list[Peer]:
-        """Wait for a peer that `wanted` names, and return all that it names."""
-        by_name = self._bridge.original and not is_id(wanted)
+        """Wait for a peer that `wanted` names, and return all that it names.
+
+        Of several, those that answer count: a server whose connection broke has come again before the bridge noticed.
+        """
+        nameless = self._bridge.original and not is_id(wanted)
         while not (found := chosen(self.peers(), wanted)):
-            await self._step(ask=by_name)
-        if by_name:
-            try:
+            await self._step(self._bridge.peers if nameless else ())
+        if nameless or len(found) > 1:
+            asked = None if nameless else [peer.id for peer in found]
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GRACE):
-                    await self.ask_all()
-            except TimeoutError:
-                pass
+                    await self.ask(asked)
             found = chosen(self.peers(), wanted)
+            return [peer for peer in found if peer.id in self._identities] or found
         return found
 
-    async def ask_all(self) -> None:
-        """Wait until every peer has answered who it is."""
-        while not self._bridge.announced or self._unanswered(self._bridge.peers):
-            await self._step(ask=True)
+    async def ask(self, peers: Iterable[str] | None = None) -> None:
+        """Wait until these peers, or all, have answered who they are, or have gone."""
+        only = None if peers is None else set(peers)
+        while not self._bridge.announced or self._missing(only):
+            await self._step(self._missing(only))
 
-    async def _step(self, *, ask: bool) -> None:
-        if ask:
-            for peer in [peer for peer in self._bridge.peers if peer not in self._asked]:
-                self._asked.add(peer)
-                await self._bridge.relay(peer, PROBE)
+    async def _step(self, asking: Iterable[str]) -> None:
+        for peer in [peer for peer in asking if peer not in self._asked]:
+            self._asked.add(peer)
+            await self._bridge.relay(peer, PROBE)
         relayed = await self._bridge.receive()
         if relayed is not None and relayed[0] in self._asked:
             identity = identity_in(relayed[1])
             if identity is not None:
                 self._identities[relayed[0]] = identity
 
-    def _unanswered(self, peers: Iterable[str]) -> bool:
-        return any(peer not in self._identities for peer in peers)
+    def _missing(self, only: set[str] | None) -> list[str]:
+        return [peer for peer in self._bridge.peers if peer not in self._identities and (only is None or peer in only)]

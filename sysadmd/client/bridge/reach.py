@@ -45,7 +45,7 @@ async def reach(
             await bridge.open(timeout)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await finder.ask_all()
+                await finder.ask()
     except TimeoutError as error:
         raise ConnectFailed(f"{where}: no answer of the bridge within {timeout:g} s") from error
     except ConnectionLost as error:

@@ -184,6 +184,17 @@ async def test_a_server_that_comes_a_little_later_is_waited_for(
     await transport.aclose()
 
 
+async def test_of_two_connections_of_one_server_the_one_that_answers_is_taken(
+    rsa: PrivateKey, context: SealingContext
+) -> None:
+    """The other one broke, and our bridge has not noticed yet."""
+    bridge = ScriptedBridge(rsa.public)
+    bridge.join(ScriptedServer("nas", context)).mute = True
+    bridge.join(ScriptedServer("nas", context, ECHO))
+    async with client_of(bridge, "nas", rsa, context.fingerprint) as client:
+        assert await client.call("test/echo", {}) == {}
+
+
 async def test_the_stale_ids_of_an_original_bridge_do_no_harm(rsa: PrivateKey, context: SealingContext) -> None:
     bridge = ScriptedBridge(rsa.public, original=True)
     gone = bridge.join(ScriptedServer("nas", context))
