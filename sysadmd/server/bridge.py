@@ -17,11 +17,13 @@ from sysadmd.bridge.pages import Pages
 from sysadmd.bridge.relay import Relay
 from sysadmd.bridge.status import SOCKET, StatusSocket
 from sysadmd.config import Config
+from sysadmd.errors import StateError
 from sysadmd.listen.pending import Pending
 from sysadmd.server.certificate import ShownCertificate
 from sysadmd.server.lifecycle import Service, deny_new_privileges, live, with_changes
 from sysadmd.server.logs import configure
 from sysadmd.server.unix_socket import clear_socket
+from sysadmd.store import DATABASE_FILE
 
 if TYPE_CHECKING:
     from sysadmd.bridge.metrics import Metrics
@@ -43,6 +45,8 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     """
 
     def make() -> Service:
+        if (config.state_dir / DATABASE_FILE).exists():
+            raise StateError(f"{config.state_dir} is the state directory of a server; a bridge needs one of its own")
         deny_new_privileges()  # it starts no program at all
         return Bridge(config, reload)
 
@@ -148,7 +152,7 @@ class Bridge:
 
 
 def _tell_changes(before: Mapping[str, BridgeKey], after: Mapping[str, BridgeKey]) -> None:
-    for text, keys in (("key removed", before.keys() - after.keys()), ("key added", after.keys() - before.keys())):
-        for fingerprint in sorted(keys):
-            key = before.get(fingerprint) or after[fingerprint]
-            log.info(text, nick=key.nick, fingerprint=fingerprint)
+    old, new = ({(key.nick, fingerprint) for fingerprint, key in keys.items()} for keys in (before, after))
+    for text, changed in (("key removed", old - new), ("key added", new - old)):
+        for nick, fingerprint in sorted(changed):
+            log.info(text, nick=nick, fingerprint=fingerprint)

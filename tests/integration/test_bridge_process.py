@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from sysadmd.cli import main
 from sysadmd.keys.certificate import ensure_certificate, fingerprint
 from sysadmd.keys.signing import PrivateKey
+from sysadmd.store import DATABASE_FILE, Store
 from tests.integration.bridge_processes import BridgePeer, RunningBridge, running_bridge
 
 Capture = pytest.CaptureFixture[str]
@@ -110,8 +111,9 @@ async def test_importing_another_key_disturbs_nobody(tmp_path: Path, capsys: Cap
 # What is told
 
 
-async def test_peers_pairs_and_what_they_send_are_told(tmp_path: Path, capsys: Capture) -> None:
-    async with running_bridge(tmp_path, tls=True) as bridge:
+@pytest.mark.parametrize("loop", ["", "asyncio"])
+async def test_peers_pairs_and_what_they_send_are_told(tmp_path: Path, capsys: Capture, loop: str) -> None:
+    async with running_bridge(tmp_path, tls=True, environ={"SYSADMD_EVENT_LOOP": loop}) as bridge:
         bridge.admit("web1", SERVER.public)
         bridge.admit("olga", CLIENT.public)
         async with bridge.peer("server", SERVER, SHARED) as server, bridge.peer("client", CLIENT, SHARED) as client:
@@ -204,6 +206,23 @@ async def test_there_is_one_bridge_for_each_directory_and_each_port(tmp_path: Pa
         address = f"127.0.0.1:{bridge.port}"
         arguments = ["bridge", "serve", "--state-dir", str(tmp_path / "second"), "--listen", address, "--no-tls"]
         assert "in use" in await asyncio.to_thread(refused, *arguments)
+
+
+async def test_one_that_was_killed_leaves_nothing_in_the_way_of_the_next(tmp_path: Path, capsys: Capture) -> None:
+    async with running_bridge(tmp_path) as bridge:
+        assert await bridge.end(signal.SIGKILL) == -signal.SIGKILL
+        assert (bridge.state_dir / "bridge.sock").exists()
+        assert await asyncio.to_thread(command, bridge, "peers") == 3
+        bridge.log_file.write_text("")
+    async with running_bridge(tmp_path) as bridge:
+        assert await peers(bridge, capsys) == []
+
+
+def test_the_directory_of_a_server_is_not_a_bridges(tmp_path: Path) -> None:
+    Store.open(tmp_path / DATABASE_FILE).close()
+    tmp_path.chmod(0o700)
+    said = refused("bridge", "serve", "--state-dir", str(tmp_path), "--listen", "127.0.0.1:0")
+    assert said == f"sysadmd: {tmp_path} is the state directory of a server; a bridge needs one of its own"
 
 
 @pytest.mark.parametrize(

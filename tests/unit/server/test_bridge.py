@@ -131,6 +131,19 @@ async def test_every_change_of_the_keyring_is_passed_on_and_logged(directory: Pa
     ]
 
 
+async def test_a_key_that_gets_another_nickname_is_told(directory: Path) -> None:
+    bridge, relay = made(configured(directory))
+    bridge.keyring.add("a", KEYS[0])
+    with capture_logs() as logs:
+        async with running(bridge):
+            changed = relay.changed
+            (directory / "keys" / "a.pem").rename(directory / "keys" / "b.pem")
+            with anyio.fail_after(10):
+                await changed.wait()
+    told = [(line["event"], line["nick"]) for line in logs if line["event"].startswith("key ")]
+    assert told == [("key removed", "a"), ("key added", "b")]
+
+
 async def test_without_a_change_the_relay_is_left_alone(directory: Path) -> None:
     bridge, relay = made(configured(directory))
     bridge.keyring.add("a", KEYS[0])
