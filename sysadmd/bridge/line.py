@@ -22,7 +22,7 @@ from sysadmd.bridge.dial import LinkConnection
 from sysadmd.bridge.guests import Guests
 from sysadmd.errors import Forbidden, SysadmdError, WireError
 from sysadmd.events.subscription import PIECE
-from sysadmd.keys.signing import PrivateKey
+from sysadmd.keys.signing import AT_BRIDGE, PrivateKey
 from sysadmd.limits import Limits
 from sysadmd.wire import SYSADM, Request
 from sysadmd.wire.relay import KEYS_ID, LOGIN_ID
@@ -183,7 +183,7 @@ class Line:
         """In a worker thread: the answer to a challenge. Raises ValueError."""
         if len(challenge) < CLASSIC_CHALLENGE:
             return {"encrypted_string": base64.b64encode(self._key.sign_classic(challenge)).decode("ascii")}
-        algorithm, signature = self._key.sign(challenge)
+        algorithm, signature = self._key.sign(challenge, AT_BRIDGE)
         text = base64.b64encode(signature).decode("ascii")
         return {"key": self._key.public.fingerprint, "algorithm": algorithm, "signature": text}
 

@@ -24,6 +24,9 @@ STOPPING = "the server is stopping"
 CLOSE_NORMAL = 1000
 """RFC 6455 §7.4.1: the purpose of the connection is fulfilled."""
 
+CLOSED_WITHIN = 2.0
+"""Seconds for the closing handshake with a bridge: the peers are served no more, so that nothing is lost by less."""
+
 
 class Links:
     """One link for each table `[bridges.NAME]`. Without any, nothing of the bridge is even imported."""
@@ -98,7 +101,7 @@ class Links:
         self._tasks.start_soon(partial(_run, link, scope))
 
     async def _end(self, link: Link, scope: anyio.CancelScope, code: int, reason: str) -> None:
-        with anyio.move_on_after(self._config.limits.drain):
+        with anyio.move_on_after(CLOSED_WITHIN):
             await link.stop(code, reason)
         scope.cancel()
 
