@@ -36,7 +36,7 @@ PEER_COLUMNS = {
     "address": "Address",
     "since": "Since",
     "pairs": "Pairs",
-    "messages": "Messages in/out",
+    "messages": "In/out",
     "queued": "Queued",
 }
 

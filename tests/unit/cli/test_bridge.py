@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from sysadmd.bridge.keyring import Keyring
 from sysadmd.cli import main
+from sysadmd.config import Config
 from sysadmd.keys.signing import parse
 from tests.unit.keys.openssl import make_certificate, make_key, public_key
 from tests.unit.keys.vectors import CHECKSUM, REGISTERED_KEY
@@ -125,4 +127,95 @@ def test_root_gives_up_its_rights_before_it_touches_the_directory(
     monkeypatch.setattr("sysadmd.cli.owner.become_owner", become_owner)
     arguments = {"import": ["web1", str(public)], "list": [], "remove": ["web1"]}
     assert key(command, *arguments[command]) == 1
+    assert not state.exists()
+
+
+# Peers
+
+PEER = {
+    "id": "::{0}",
+    "nick": "web1",
+    "key": "ab" * 32,
+    "role": "server",
+    "hostname": "web1\x1b[2J",
+    "address": "192.0.2.1",
+    "classic": False,
+    "connected": 0.0,
+    "paired": ["::{1}", "::{2}"],
+    "messages_in": 3,
+    "messages_out": 4,
+    "bytes_in": 5,
+    "bytes_out": 6,
+    "queued": 7,
+}
+
+
+def test_peers_are_asked_of_the_bridges_socket(state: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    asked: list[Path] = []
+
+    def ask(path: Path) -> dict[str, Any]:
+        asked.append(path)
+        return {"peers": [PEER]}
+
+    monkeypatch.setattr("sysadmd.bridge.status.ask", ask)
+    assert main(["bridge", "peers"]) == 0
+    assert asked == [state / "bridge.sock"]
+    assert json.loads(capsys.readouterr().out) == PEER
+
+
+def test_people_see_moments_and_numbers_and_nothing_that_moves_the_cursor(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sysadmd.bridge.status.ask", lambda path: {"peers": [PEER]})
+    monkeypatch.setattr("sysadmd.cli.render.for_people", lambda stream=None: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["bridge", "peers"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["Nickname", "Role", "Host", "name", "Address", "Since", "Pairs", "In/out", "Queued"]
+    expected = ["web1", "server", "web1\\x1b[2J", "192.0.2.1", "1970-01-01T00:00:00Z", "2", "3/4", "7"]
+    assert row.split() == expected
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file or directory"), TimeoutError("timed out")])
+def test_without_a_bridge_there_are_no_peers(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, error: OSError
+) -> None:
+    def ask(path: Path) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr("sysadmd.bridge.status.ask", ask)
+    assert main(["bridge", "peers"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith(f"sysadmd: no bridge answers at {state / 'bridge.sock'}: ")
+    assert said.count("\n") == 1
+
+
+# Serve
+
+
+def test_the_flags_of_serve_are_keys_of_the_configuration(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Config] = []
+
+    def run(config: Config, reload: Callable[[], Config]) -> int:
+        assert reload() == config
+        served.append(config)
+        return 0
+
+    monkeypatch.setattr("sysadmd.server.bridge.run", run)
+    monkeypatch.setattr("gc.disable", lambda: None)  # it would outlive the test
+    file = tmp_path / "bridge.toml"
+    file.write_text("[relay]\nport = 7\n")
+    assert main(["bridge", "serve"]) == 0
+    assert main(["bridge", "serve", "--config", str(file), "--state-dir", str(tmp_path / "x")]) == 0
+    assert main(["bridge", "serve", "--listen", "[::1]:9", "--no-tls"]) == 0
+    told = [(one.state_dir, one.relay.host, one.relay.port, one.relay.tls) for one in served]
+    assert told == [(state, "*", 12149, True), (tmp_path / "x", "*", 7, True), (state, "::1", 9, False)]
+
+
+def test_no_tls_is_for_loopback_alone(state: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.disable", lambda: None)
+    assert main(["bridge", "serve", "--no-tls"]) == 2
+    assert "relay.tls = False: needs a loopback address" in capsys.readouterr().err
     assert not state.exists()
