@@ -78,12 +78,9 @@ def _proven(keys: Mapping[str, Key], challenge: str, answer: Mapping[str, Any]) 
         return _signer(keys.items(), challenge.encode("ascii"), signature)
     claimed, algorithm = str(answer.get("key")).lower(), str(answer.get("algorithm"))
     key = keys.get(claimed)
-    if key is None:
+    if key is None or not signing.verify(key.public.pem, algorithm, challenge, signature, signing.AT_BRIDGE):
         return None
-    # A proof without the binding is one for a server, too; it is up to its signer to give none that is.
-    bindings = (signing.AT_BRIDGE, "")
-    good = any(signing.verify(key.public.pem, algorithm, challenge, signature, binding) for binding in bindings)
-    return (claimed, key.nick) if good else None
+    return claimed, key.nick
 
 
 def _signer(keys: Iterable[tuple[str, Key]], wanted: bytes, signature: bytes) -> tuple[str, str] | None:

@@ -18,7 +18,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from sysadmd.bridge.keyring import Keyring
-from sysadmd.keys.signing import PrivateKey, PublicKey
+from sysadmd.keys.signing import AT_BRIDGE, PrivateKey, PublicKey
 
 START_TIMEOUT = 20.0
 
@@ -57,7 +57,7 @@ class BridgePeer:
         """Log in with a modern proof; the whole reply."""
         await self.send({"args": "", "id": "auth", "name": "auth_ssl", "namespace": "rpc"})
         challenge = (await self.receive())["args"]["test_string"]
-        algorithm, signature = key.sign(challenge)
+        algorithm, signature = key.sign(challenge, AT_BRIDGE)
         proof = {
             "key": key.public.fingerprint,
             "algorithm": algorithm,

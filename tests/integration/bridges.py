@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from sysadmd.bridge.relay import Relay
 from sysadmd.keys.certificate import ensure_certificate
-from sysadmd.keys.signing import PrivateKey, PublicKey
+from sysadmd.keys.signing import AT_BRIDGE, PrivateKey, PublicKey
 from sysadmd.keys.tls import server_context
 from sysadmd.limits import Limits
 from sysadmd.listen.pending import Pending
@@ -108,11 +108,13 @@ class BridgePeer:
     async def challenge(self) -> str:
         return str((await self.answer("rpc", "auth_ssl", id="a1"))["args"]["test_string"])
 
-    async def prove(self, key: PrivateKey, challenge: str, *, classic: bool = False) -> dict[str, Any]:
+    async def prove(
+        self, key: PrivateKey, challenge: str, *, classic: bool = False, binding: str = AT_BRIDGE
+    ) -> dict[str, Any]:
         if classic:
             proof = {"encrypted_string": base64.b64encode(key.sign_classic(challenge)).decode()}
         else:
-            algorithm, signature = key.sign(challenge)
+            algorithm, signature = key.sign(challenge, binding)
             encoded = base64.b64encode(signature).decode()
             proof = {"key": key.public.fingerprint, "algorithm": algorithm, "signature": encoded}
         return await self.answer("rpc", "auth_ssl", proof, "a2")

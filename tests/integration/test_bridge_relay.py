@@ -123,6 +123,14 @@ async def test_a_challenge_is_good_for_its_connection_only(tmp_path: Path) -> No
         assert (await one.prove(private_key(), challenge))["name"] == "response"
 
 
+async def test_a_proof_that_was_made_for_a_server_opens_no_bridge(tmp_path: Path) -> None:
+    async with running_relay(tmp_path) as live, live.connect() as peer:
+        live.ring.add("olga", private_key().public)
+        await peer.receive()
+        assert (await peer.prove(private_key(), await peer.challenge(), binding=""))["args"]["code"] == 401
+        assert (await peer.prove(private_key(), await peer.challenge()))["name"] == "response"
+
+
 async def test_a_challenge_is_over_after_its_time(tmp_path: Path) -> None:
     async with running_relay(tmp_path, challenge_life=0.0) as live, live.connect() as peer:
         live.ring.add("olga", private_key().public)
