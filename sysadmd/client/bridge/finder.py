@@ -38,22 +38,24 @@ class Finder:
         """What the peer has answered."""
         return self._identities.get(peer.id)
 
-    async def find(self, wanted: str) -> list[Peer]:
-        """Wait for a peer that `wanted` names, and return all that it names.
-
-        Of several, those that answer count: a server whose connection broke has come again before the bridge noticed.
+    def matching(self, wanted: str) -> list[Peer]:
+        """The peers that `wanted` names now. Of several, those that answered count: a server whose connection broke may
+        have come again before the bridge noticed.
         """
+        found = chosen(self.peers(), wanted)
+        return [peer for peer in found if peer.id in self._identities] or found
+
+    async def find(self, wanted: str) -> list[Peer]:
+        """Wait for a peer that `wanted` names, and return all that it names."""
         nameless = self._bridge.original and not is_id(wanted)
-        while not (found := chosen(self.peers(), wanted)):
+        while not (found := self.matching(wanted)):
             await self._step(self._bridge.peers if nameless else ())
         if nameless or len(found) > 1:
             asked = None if nameless else [peer.id for peer in found]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GRACE):
                     await self.ask(asked)
-            found = chosen(self.peers(), wanted)
-            return [peer for peer in found if peer.id in self._identities] or found
-        return found
+        return self.matching(wanted)
 
     async def ask(self, peers: Iterable[str] | None = None) -> None:
         """Wait until these peers, or all, have answered who they are, or have gone."""

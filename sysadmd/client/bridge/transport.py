@@ -126,7 +126,7 @@ class BridgeTransport:
             async with asyncio.timeout(self._patience):
                 found = await finder.find(self._wanted)
         except TimeoutError:
-            found = []
+            found = finder.matching(self._wanted)
         if not found:
             reached = shown(finder.peers())
             hint = f"; it reaches {reached}" if reached else ", nor any other that knows this key"

@@ -195,6 +195,16 @@ async def test_of_two_connections_of_one_server_the_one_that_answers_is_taken(
         assert await client.call("test/echo", {}) == {}
 
 
+async def test_a_server_that_comes_at_the_last_moment_is_taken(rsa: PrivateKey, context: SealingContext) -> None:
+    """The time for it is over while others are still asked whether they have the name, too."""
+    bridge = ScriptedBridge(rsa.public, original=True)
+    bridge.join(ScriptedServer("mail", context)).mute = True
+    bridge.join(ScriptedServer("nas", context))
+    options: dict[str, Any] = {"pins": frozenset({context.fingerprint}), "patience": 0.2}
+    async with opened(bridge, "nas", same(rsa), **options):
+        pass
+
+
 async def test_the_stale_ids_of_an_original_bridge_do_no_harm(rsa: PrivateKey, context: SealingContext) -> None:
     bridge = ScriptedBridge(rsa.public, original=True)
     gone = bridge.join(ScriptedServer("nas", context))
