@@ -121,10 +121,11 @@ class WebSocketTransport:
 
     async def _untrusted(self, error: ssl.SSLCertVerificationError) -> Untrusted:
         fingerprint = await read_fingerprint(self.address.host, self.address.port)
-        text = f"{self.address}: the server's certificate is not trusted ({error.verify_message.rstrip('.')})"
+        who = "bridge" if self.address.scheme == "bridge" else "server"
+        text = f"{self.address}: the {who}'s certificate is not trusted ({error.verify_message.rstrip('.')})"
         if fingerprint:
             text += (
-                f". Its fingerprint is {fingerprint}; if the server printed the same one, "
+                f". Its fingerprint is {fingerprint}; if the {who} printed the same one, "
                 "copy its certificate file here and name it with --ca FILE"
             )
         return Untrusted(text, fingerprint)
