@@ -110,7 +110,7 @@ async def test_a_bridge_whose_certificate_is_not_trusted_hears_nothing(
 ) -> None:
     bridge = ScriptedBridge(file_key.public)
     async with on_loopback(bridge, certificates) as where:
-        with pytest.raises(Untrusted, match="the bridge's certificate is not trusted.*if the bridge printed"):
+        with pytest.raises(Untrusted, match=r"the bridge's certificate is not trusted.*if the bridge printed"):
             await AsyncClient(f"{where}/nas", bridge_key=key_file, known_servers=known).__aenter__()
     assert bridge.lines == []
 
