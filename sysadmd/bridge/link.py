@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 State = Literal["connecting", "connected", "refused", "waiting"]
 
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds before the second attempt, and before any."""
 STEADY = 60.0
 """Seconds of a connection after which the next attempt comes as soon as the first one did."""
 TELL_KEYS_AFTER = 0.1
@@ -76,7 +78,7 @@ class Link:
     ) -> None:
         self.name, self.link, self._engine, self._node, self._state_dir = name, link, engine, node, state_dir
         self._checksums, self._sealing, self._allow_classic = checksums, sealing, allow_classic
-        self._backoff, self._clock = backoff or Backoff(first=1.0, limit=60.0), clock
+        self._backoff, self._clock = backoff or Backoff(FIRST_WAIT, LONGEST_WAIT), clock
         self._dialler = Dialler(name, link, KnownBridges(state_dir), lambda: engine.limits)
         self.dropped: Counter[str] = Counter()
         """Frames that were not handed on, by reason, of all connections."""

@@ -259,6 +259,8 @@ def _check_together(config: Config, source: document.Source) -> None:
     for name, link in config.bridges.items():
         if link.ca is not None and link.insecure:
             raise source.error(f"bridges.{name}.insecure", True, f"contradicts bridges.{name}.ca")
+        if not _is_address(link.url):
+            raise source.error(f"bridges.{name}.url", link.url, "must be wss://HOST[:PORT]")
     if limits.token_idle > limits.token_absolute:
         raise source.error("limits.token_idle", limits.token_idle, "must be at most limits.token_absolute")
     if limits.frame_unauthenticated > limits.frame_authenticated:
@@ -292,6 +294,17 @@ def _check_network(key: str, text: str, source: document.Source) -> None:
     except ValueError:
         rule = "must be an address or a network such as 10.0.0.0/8, without host bits"
         raise source.error(key, text, rule) from None
+
+
+def _is_address(url: str) -> bool:
+    """Whether what has the form of a bridge's address is one: a form does not tell 65535 from 65536."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url if "://" in url else f"wss://{url}")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

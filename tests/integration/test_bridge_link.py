@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog.testing
 
+from sysadmd.cli.status import collect
+from sysadmd.client import AsyncClient
 from sysadmd.config import BridgeLink, BridgePolicy
 from sysadmd.events.record import Draft
 from sysadmd.keys.bridge import bridge_key
@@ -295,3 +297,8 @@ async def test_the_figures_of_a_link(tmp_path: Path) -> None:
         assert 'sysadmd_bridge_peers{name="office"} 1.0' in text
         assert 'sysadmd_bridge_dropped_total{name="office",reason="no sealed session"} 1.0' in text
         assert it.live.app.health()["bridges"] == {"links": 1, "connected": 1}
+
+
+async def test_the_status_command_shows_the_links(tmp_path: Path) -> None:
+    async with behind(tmp_path) as it, AsyncClient(f"unix://{it.live.app.config.socket.path}") as client:
+        assert (await collect(client))["bridges"] == {"office": "connected"}
