@@ -137,14 +137,14 @@ async def test_many_calls_at_once_and_a_large_one(tmp_path: Path) -> None:
 
 async def test_a_slow_reader_is_not_taken_for_a_dead_one_and_loses_nothing(tmp_path: Path) -> None:
     """Replies of several windows wait at the server, and the bridge's pings are answered all the while."""
-    async with behind(tmp_path, ping_interval=0.2, ping_timeout=0.6) as it:
+    async with behind(tmp_path, ping_interval=0.5, ping_timeout=2) as it:
         private = read_key(it.key)
         transport = Route(parse_address(it.address), private, None, None, it.known, ca=it.trust["ca"]).transport()
         channel = Channel(transport)
         await transport.open(20)
         await Login(None, None, None, private).authenticate(channel)
         ids = [await channel.send("rpc/discover", {}) for _ in range(40)]
-        await asyncio.sleep(2)  # thrice what a dead peer is given
+        await asyncio.sleep(5)  # twice what a dead peer is given
         replies = [await channel.receive() for _ in ids]
         assert {reply.id for reply in replies if isinstance(reply, Reply)} == set(ids)
         await channel.aclose()
