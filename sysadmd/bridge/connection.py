@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from websockets.asyncio.server import Server
 from websockets.frames import DATA_OPCODES
@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
+from sysadmd.bridge.exchange import Exchange
 from sysadmd.bridge.framing import cut, span
 from sysadmd.bridge.peer import Peer
 from sysadmd.bridge.progress import progress
@@ -25,22 +26,6 @@ from sysadmd.listen.pending import Pending
 from sysadmd.listen.websocket import Connection, address_of, close_reason
 
 END_OF_HEAD = b"\r\n\r\n"
-
-
-class Exchange(Protocol):
-    """The relay, as a connection sees it."""
-
-    def received(self, peer: Peer, payloads: list[bytes], frames: int, size: int) -> None:
-        """Messages came, in `frames` frames of `size` bytes together."""
-
-    def resumed(self, peer: Peer) -> None:
-        """The socket takes more."""
-
-    def lost(self, peer: Peer) -> None:
-        """The connection is gone, or as good as gone."""
-
-    def hasty(self, address: str) -> None:
-        """Somebody spoke before its handshake was answered, and was dropped."""
 
 
 class BridgeConnection(Connection):
@@ -94,36 +79,28 @@ class BridgeConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """What one read of the socket gave."""
-        peer, protocol = self.peer, self.protocol
-        if protocol.state is not State.OPEN or peer is None:
+        peer, size = self.peer, len(data)
+        if peer is None or self.protocol.eof_sent:
             self._aside(data)
             return
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
-                self._exchange.received(peer, [], 0, len(data))
+                self._exchange.received(peer, [], size)
                 return
-            size, data = len(data), bytes(self._rest)
+            data = bytes(self._rest)
             self._rest.clear()
-        else:
-            size = len(data)
-        start = frames = 0
-        while start < len(data) and protocol.state is State.OPEN:
-            limit = protocol.max_message_size or 0
-            payloads: list[bytes] = []
-            if protocol.current_size is None:
-                payloads, start = cut(data, start, limit)
-                frames += len(payloads)
-            if payloads:
-                self._exchange.received(peer, payloads, frames, size)
-                frames = size = 0
-            if start < len(data) and protocol.state is State.OPEN:
-                start = self._special(data, start, limit)
-                frames += 1
-        if start < len(data):
-            super().data_received(data[start:])  # the connection is closing: what comes now is the library's
-        elif frames or size:
-            self._exchange.received(peer, [], frames, size)
+        start = 0
+        while start < len(data) and not self.protocol.eof_sent:
+            if self.protocol.current_size is None:
+                payloads, start = cut(data, start, self.protocol.max_message_size or 0)
+                if payloads:
+                    self._exchange.received(peer, payloads, size)
+                    size = 0
+            if start < len(data):
+                start = self._special(peer, data, start)
+        if size:
+            self._exchange.received(peer, [], size)
 
     def process_event(self, event: Event) -> None:
         """The handshake, a control frame or a fragment; a message that was in fragments is relayed."""
@@ -134,24 +111,25 @@ class BridgeConnection(Connection):
             if event.fin:
                 message = bytes(self._message)
                 self._message = bytearray()
-                self._exchange.received(self.peer, [message], 0, 0)
+                self._exchange.received(self.peer, [message], 0)
 
-    def _special(self, data: bytes, start: int, limit: int) -> int:
+    def _special(self, peer: Peer, data: bytes, start: int) -> int:
         """Keep a frame that is not whole, or give the library one that is not plain; where the next one begins."""
         need, length = span(data, start)
-        current = self.protocol.current_size
-        if length > limit - (current or 0):
+        if length > (self.protocol.max_message_size or 0) - (self.protocol.current_size or 0):
             super().data_received(data[start:])  # which refuses it by its head alone
             return len(data)
         if start + need > len(data):
             self._rest += data[start:]
             self._need = need
             return len(data)
+        if not self._exchange.bears(peer):
+            return len(data)
         super().data_received(data[start : start + need])
         return start + need
 
     def _aside(self, data: bytes) -> None:
-        """The opening handshake, after which nothing may come before its answer; or what follows a closing one."""
+        """The opening handshake, after which nothing may come before its answer; or what follows the end."""
         if self.protocol.state is State.CONNECTING:
             seen = self._seen + data
             end = seen.find(END_OF_HEAD)
@@ -161,17 +139,14 @@ class BridgeConnection(Connection):
                 self._exchange.hasty(address_of(self))
                 self.transport.abort()
                 return
-        elif self._rest:
-            data = bytes(self._rest) + data
-            self._rest.clear()
         super().data_received(data)
 
     # What the relay does with it
 
-    def attach(self, peer: Peer, grace: float, late: Callable[[Peer], None]) -> None:
-        """The handshake is accepted. A peer that does not log in for `grace` seconds is `late`."""
+    def attach(self, peer: Peer, grace: float) -> None:
+        """The handshake is accepted. The peer has `grace` seconds to log in."""
         self.peer = peer
-        self._deadline = self.loop.call_later(grace, late, peer)
+        self._deadline = self.loop.call_later(grace, self._exchange.late, peer)
 
     def writes(self) -> bool:
         """Whether it is open."""

@@ -43,8 +43,6 @@ STRANGER_FRAMES = 64
 CHECKSUM_CHARACTERS = 64
 """Characters of a checksum: base64 of MD5 has 24, of SHA-256 44."""
 HOST_CHARACTERS = 255
-COST = 20
-"""How many relayed frames one to the bridge itself counts for: it is parsed and answered."""
 WRONG = "the proof is wrong, or the key is not known to this bridge"
 
 

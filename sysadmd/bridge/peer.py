@@ -85,8 +85,9 @@ class Proof:
 class Peer:
     """One connection. It is logged in once it has a `key`.
 
-    `partners` are those it is paired with, by how a frame to them begins. `parts` are pieces of frames that go out with
-    the next turn of the loop, `backlog` is what the socket did not take, and `queued` the bytes of both and of what is
+    `frames` counts those before the log-in, `cost` is what its latest frames count for. `partners` are those it is
+    paired with, by how a frame to them begins. `parts` are pieces of frames that go out with the next turn of the loop,
+    `backlog` is what the socket did not take, and `queued` the bytes of both and of what is
     in the transport while that takes no more. `held` counts the reasons not to read, `holding` are those who are not
     read because of this one.
     """
@@ -113,7 +114,7 @@ class Peer:
     proof: Proof | None = None
     failures: int = 0
     frames: int = 0
-    extra: int = 0
+    cost: int = 0
 
     partners: dict[bytes, Peer] = field(default_factory=dict)
     announced: int | None = None

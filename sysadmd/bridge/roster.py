@@ -8,7 +8,7 @@ told.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 
 from sysadmd.bridge.figures import Figures
@@ -17,8 +17,8 @@ from sysadmd.bridge.peer import Peer
 from sysadmd.bridge.speech import announcement
 from sysadmd.limits import Limits
 
-DELAY = 0.02
-"""Seconds from a change to the announcements of it."""
+DELAY, SLICE = 0.02, 0.005
+"""Seconds from a change to the announcements of it, and at most so many at a time: a fifth of the loop."""
 LISTS = 16
 """How many full lists all connections of one key may have together: what bounds the memory that one key can take."""
 
@@ -27,13 +27,12 @@ class Roster:
     """The connections of one bridge. `say` sends a message to one."""
 
     def __init__(self, limits: Callable[[], Limits], figures: Figures, say: Callable[[Peer, bytes], None]) -> None:
-        self._loop = asyncio.get_running_loop()
         self._limits, self._figures, self._say = limits, figures, say
         self._pairing = Pairing()
         self._peers: dict[str, Peer] = {}
         self._of_key: Counter[str] = Counter()
         self._listed: Counter[str] = Counter()
-        self._due: list[Peer] = []
+        self._due: deque[Peer] = deque()
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))
@@ -99,8 +98,10 @@ class Roster:
         partners = sorted(peer.partners.values(), key=lambda partner: partner.id)
         if not partners and peer.announced is None and not peer.details:
             return
-        known = {one.id: {"hostname": one.hostname, "nick": one.nick, "key": one.key} for one in partners}
-        message = announcement(known, known if peer.details else None, classic=peer.classic)
+        known = None
+        if peer.details:
+            known = {one.id: {"hostname": one.hostname, "nick": one.nick, "key": one.key} for one in partners}
+        message = announcement([one.id for one in partners], known, classic=peer.classic)
         # Its hash is enough to tell it from the one before; Python's is keyed (PEP 456), so that nobody can aim at it.
         if hash(message) != peer.announced:
             peer.announced = hash(message)
@@ -129,10 +130,14 @@ class Roster:
             peer.due = True
             self._due.append(peer)
             if len(self._due) == 1:
-                self._loop.call_later(DELAY, self._announce_all)
+                asyncio.get_running_loop().call_later(DELAY, self._announce_some)
 
-    def _announce_all(self) -> None:
-        due, self._due = self._due, []
-        for peer in due:
+    def _announce_some(self) -> None:
+        """Tell some, and leave the loop to those who talk before it goes on: lists may be long, and many."""
+        until = asyncio.get_running_loop().time() + SLICE
+        while self._due and asyncio.get_running_loop().time() < until:
+            peer = self._due.popleft()
             if peer.due:
                 self.announce(peer)
+        if self._due:
+            asyncio.get_running_loop().call_later(DELAY, self._announce_some)

@@ -47,7 +47,6 @@ class Switch:
         announce: Callable[[Peer], None],
         lost: Callable[[Peer], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._limits, self._figures = limits, figures
         self._converse, self._known, self._announce, self._lost = converse, known, announce, lost
         self._dirty: list[Peer] = []
@@ -65,7 +64,7 @@ class Switch:
             target = find(payload[:ADDRESS_BYTES])
             if target is None:
                 self._other(sender, payload)
-                if not sender.wire.writes():
+                if sender.gone:
                     break  # what it said ended its connection
                 continue
             if not payload.isascii() and not _is_utf8(payload):
@@ -142,7 +141,7 @@ class Switch:
             self._dirty.append(peer)
             if not self._flushing:
                 self._flushing = True
-                self._loop.call_soon(self._flush)
+                asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
@@ -180,7 +179,8 @@ class Switch:
 
     def resumed(self, peer: Peer) -> None:
         """The peer's socket takes more."""
-        peer.handed = 0
+        if not peer.wire.paused:
+            peer.handed = 0
         while peer.backlog and not peer.wire.paused and peer.wire.writes():
             data = peer.backlog.popleft()
             peer.backlogged -= len(data)
@@ -204,8 +204,12 @@ class Switch:
         """One reason less."""
         peer.held -= 1
         if not peer.held and not peer.gone:
-            peer.heard = self._loop.time()  # its pongs were not read either
+            peer.heard = asyncio.get_running_loop().time()  # its pongs were not read either
             peer.wire.read_on(wanted=True)
+
+    def choke(self, peer: Peer) -> None:
+        """Do not read a peer that does not read the answers to its control frames, until it does."""
+        self._crowded(peer, peer)
 
     def _crowded(self, target: Peer, sender: Peer) -> None:
         if target.gone:
@@ -215,22 +219,23 @@ class Switch:
             target.holding.add(sender)
             self.hold(sender, "slow")
         if target.watch is None:
-            now = self._loop.time()
+            loop = asyncio.get_running_loop()
+            now = loop.time()
             deadline = now + limits.ping_timeout * max(1.0, target.queued / limits.bridge_queue)
             step = limits.bridge_patience / LOOKS
-            target.watch = self._loop.call_later(step, self._look, target, target.wire.progress(), now, deadline)
+            target.watch = loop.call_later(step, self._look, target, target.wire.progress(), now, deadline)
         if target.queued > limits.bridge_queue + 2 * limits.frame_bridge:
             self.cut(target, "slow")  # more than its senders can have had under way: too many of them
 
     def _look(self, target: Peer, before: tuple[int, int], since: float, deadline: float) -> None:
-        limits, now, seen = self._limits(), self._loop.time(), target.wire.progress()
+        limits, now, seen = self._limits(), asyncio.get_running_loop().time(), target.wire.progress()
         if seen != before:
             since = now
         if now - since >= limits.bridge_patience or now >= deadline:
             self.cut(target, "slow")
         else:
             step = limits.bridge_patience / LOOKS
-            target.watch = self._loop.call_later(step, self._look, target, seen, since, deadline)
+            target.watch = asyncio.get_running_loop().call_later(step, self._look, target, seen, since, deadline)
 
     def _relieve(self, target: Peer) -> None:
         """Read its senders again, if it is below half."""

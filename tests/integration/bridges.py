@@ -152,6 +152,7 @@ class LiveRelay:
     ring: Ring
     directory: Path
     tls: bool
+    places: Pending | None
 
     @property
     def port(self) -> int:
@@ -164,8 +165,11 @@ class LiveRelay:
     async def connect(self, origin: Any = None, **options: Any) -> AsyncIterator[BridgePeer]:
         scheme = "wss" if self.tls else "ws"
         options = {"ssl": self.ssl_context(), "compression": None, "max_size": None, "proxy": None, **options}
-        async with connect(f"{scheme}://127.0.0.1:{self.port}/", origin=origin, **options) as connection:
+        connection = await connect(f"{scheme}://127.0.0.1:{self.port}/", origin=origin, **options)
+        try:
             yield BridgePeer(connection)
+        finally:
+            connection.transport.abort()  # the library's closing handshake waits for all that a test did not read
 
     @contextlib.asynccontextmanager
     async def peer(
@@ -209,7 +213,7 @@ async def running_relay(
     context = server_context(*_certificate(directory)) if tls else None
     await relay.start(host="127.0.0.1", port=0, ssl=context)
     try:
-        yield LiveRelay(relay, ring, directory, tls)
+        yield LiveRelay(relay, ring, directory, tls, places)
     finally:
         await relay.stop(1001, "the bridge is stopping")
 

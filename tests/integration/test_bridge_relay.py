@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from tests.integration.bridges import IDENTIFY, LIST_KEYS, BridgePeer, private_key, running_relay, text
+from sysadmd.bridge.peer import PeerInfo
+from tests.integration.bridges import (
+    IDENTIFY,
+    LIST_KEYS,
+    BridgePeer,
+    LiveRelay,
+    private_key,
+    running_relay,
+    small_window,
+    text,
+)
 
 ID = re.compile(r"::\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}")
 CLASSIC = "sysadm-client"
@@ -156,7 +170,7 @@ async def test_a_key_that_is_imported_later_gets_in_at_the_next_attempt(tmp_path
 
 async def test_failures_of_one_address_are_refused_unseen_after_a_while(tmp_path: Path) -> None:
     async with running_relay(tmp_path, bridge_logins=100) as live, live.connect() as peer:
-        live.relay.dialogue.exempt = lambda address: False
+        live.relay.exchange.dialogue.exempt = lambda address: False
         await peer.receive()
         codes = [(await peer.prove(private_key(), await peer.challenge()))["args"]["code"] for _ in range(22)]
         assert codes[:20] == [401] * 20
@@ -511,3 +525,295 @@ async def test_a_stop_says_so(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as live, live.pair() as (server, client):
         await live.relay.stop(1001, "the bridge is stopping")
         assert await server.closed() == await client.closed() == (1001, "the bridge is stopping")
+
+
+# Floods, and who does not read
+
+
+@contextlib.asynccontextmanager
+async def stalled(live: LiveRelay, role: str = "client", *checksums: str) -> AsyncIterator[BridgePeer]:
+    """A peer that is paired and reads nothing more than what it needs for that."""
+    with small_window(live.port) as sock:
+        async with live.peer(role, *checksums, sock=sock, max_queue=1) as peer:
+            yield peer
+
+
+def listed(live: LiveRelay, role: str) -> list[PeerInfo]:
+    return [info for info in live.relay.peers() if info.role == role]
+
+
+SMALL: dict[str, Any] = {"bridge_queue": 256 * 1024, "bridge_patience": 0.4}
+
+
+async def flood(peer: BridgePeer, to: str, count: int = 400) -> None:
+    for _ in range(count):
+        await peer.relay(to, "x" * 65_000)
+
+
+async def test_a_peer_that_never_reads_is_cut_and_its_end_told(tmp_path: Path) -> None:
+    async with (
+        running_relay(tmp_path, **SMALL) as live,
+        live.peer("server", "k") as server,
+        stalled(live, "client", "k"),
+    ):
+        (client,) = await server.announced()
+        await flood(server, client)
+        assert await server.announced() == []
+        assert live.relay.figures.cut == {"slow": 1}
+        assert live.relay.figures.paused["slow"] >= 1
+
+
+async def test_what_waits_for_a_peer_that_never_reads_is_bounded(tmp_path: Path) -> None:
+    most = 0
+    async with (
+        running_relay(tmp_path, bridge_queue=256 * 1024, bridge_patience=30.0) as live,
+        live.peer("server", "k") as server,
+        stalled(live, "client", "k"),
+    ):
+        (client,) = await server.announced()
+        sending = asyncio.create_task(flood(server, client))
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            most = max(most, *(info.queued for info in live.relay.peers()))
+        sending.cancel()
+        assert 256 * 1024 < most < 1024 * 1024  # and what one read of the socket gives
+
+
+async def test_a_peer_that_never_reads_delays_nobody_else(tmp_path: Path) -> None:
+    async with (
+        running_relay(tmp_path, bridge_queue=256 * 1024, bridge_patience=30.0) as live,
+        live.peer("server", "a") as victim,
+        stalled(live, "client", "a"),
+        live.pair() as (server, client),
+    ):
+        (lazy,) = await victim.announced()
+        sending = asyncio.create_task(flood(victim, lazy))
+        await live.until(lambda: live.relay.figures.paused["slow"])
+        for number in range(200):
+            await client.relay(server.id, str(number))
+            assert await server.receive() == f"{client.id}\n{number}"
+        sending.cancel()
+
+
+async def test_a_peer_that_reads_slowly_gets_everything(tmp_path: Path) -> None:
+    async with (
+        running_relay(tmp_path, **SMALL) as live,
+        live.peer("server", "k") as server,
+        stalled(live, "client", "k") as client,
+    ):
+        (lazy,) = await server.announced()
+        sending = asyncio.create_task(flood(server, lazy, 100))
+        await client.announced()
+        for _ in range(100):
+            assert len((await client.receive()).partition("\n")[2]) == 65_000
+            await asyncio.sleep(0.005)
+        await sending
+        assert live.relay.figures.cut == {}
+        assert live.relay.figures.paused["slow"] >= 1
+
+
+async def test_a_message_above_the_queue_still_arrives(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, **SMALL) as live, live.pair() as (server, client):
+        await server.relay(client.id, "x" * 3_000_000)
+        await server.relay(client.id, "after")
+        assert len(await client.receive()) == 3_000_041
+        assert await client.receive() == f"{server.id}\nafter"
+
+
+async def test_who_does_not_read_its_own_errors_is_cut(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, **SMALL) as live, stalled(live) as peer:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(100_000):
+                await peer.send("x" * 100)
+                if live.relay.figures.cut:
+                    break
+        await live.until(lambda: live.relay.figures.cut == {"slow": 1})
+
+
+async def test_who_does_not_read_its_pongs_is_cut(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, **SMALL) as live, stalled(live) as peer:
+        connection = peer.connection
+        connection.transport.pause_reading()
+        for _ in range(400):
+            for _ in range(500):
+                connection.protocol.send_ping(b"x" * 125)
+            connection.transport.write(b"".join(connection.protocol.data_to_send()))
+            await asyncio.sleep(0)
+        await live.until(lambda: live.relay.figures.cut == {"slow": 1})
+
+
+async def test_who_sends_too_much_is_read_more_slowly_and_loses_nothing(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, bridge_messages=1000) as live, live.pair() as (server, client):
+        began = time.monotonic()
+        for number in range(1500):
+            await client.relay(server.id, str(number))
+        for number in range(1500):
+            assert await server.receive() == f"{client.id}\n{number}"
+        await client.relay(server.id, "more")
+        await server.receive()
+        assert live.relay.figures.paused["rate"] >= 1
+        assert time.monotonic() - began > 0.3  # 500 above what is free at once cost half a second
+
+
+async def test_bytes_have_a_rate_too(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, bridge_bytes=1024 * 1024) as live, live.pair() as (server, client):
+        await flood(client, server.id, 20)
+        for _ in range(20):
+            await server.receive()
+        assert live.relay.figures.paused["rate"] >= 1
+
+
+async def test_a_flood_of_connections_leaves_those_who_are_logged_in_alone(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"pending_connections": 16, "pending_connections_prefix": 8}
+    async with running_relay(tmp_path, pending=True, **limits) as live, live.pair() as (server, client):
+        places = live.places
+        assert places is not None
+        places.exempt, places.draw = (lambda address: False), (lambda: 0.999)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(20):
+                with contextlib.suppress(ConnectionError, OSError, ConnectionClosed, InvalidMessage, EOFError):
+                    await stack.enter_async_context(live.connect())
+            assert (places.waiting, places.dropped) == (8, 12)
+            await client.relay(server.id, "hello")
+            assert await server.receive() == f"{client.id}\nhello"
+        await live.until(lambda: not places.waiting)
+
+
+async def test_a_log_in_frees_its_place(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, pending=True) as live:
+        assert live.places is not None
+        live.places.exempt = lambda address: False
+        async with live.connect() as peer:
+            live.ring.add("olga", private_key().public)
+            await peer.identify()
+            assert live.places.waiting == 1
+            await peer.log_in(private_key())
+            assert live.places.waiting == 0
+
+
+async def test_one_connection_beyond_those_of_a_listener_is_refused(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, connections=2) as live, live.connect(), live.connect():
+        with pytest.raises(InvalidStatus) as refused:
+            async with live.connect():
+                pass
+        assert refused.value.response.status_code == 503
+
+
+async def test_who_speaks_before_its_handshake_is_answered_is_dropped(tmp_path: Path) -> None:
+    head = (
+        b"GET / HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    async with running_relay(tmp_path) as live:
+        for late in (b"\x81\x80mask", b"\x81"):
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", live.port, ssl=live.ssl_context(), server_hostname="localhost"
+            )
+            writer.write(head + late)
+            await live.until(lambda: not live.relay.peers())
+            writer.transport.abort()
+        await live.until(lambda: live.relay.figures.cut == {"hasty": 2})
+
+
+@pytest.mark.parametrize(
+    "bytes_sent,code",
+    [
+        (b"\x83\x80mask", 1002),  # an opcode that there is not
+        (b"\xc1\x80mask", 1002),  # a reserved bit
+        (b"\x81\x01x", 1002),  # without a mask
+        (b"\x80\x80mask", 1002),  # a continuation of nothing
+        (b"\x01\x80mask\x81\x80mask", 1002),  # a message within another one
+        (b"\x81\xff" + b"\x7f" + b"\xff" * 7 + b"mask", 1009),
+    ],
+)
+async def test_what_breaks_the_protocol_ends_the_connection(tmp_path: Path, bytes_sent: bytes, code: int) -> None:
+    async with running_relay(tmp_path) as live, live.pair() as (server, client):
+        client.connection.transport.write(bytes_sent)
+        assert (await client.closed())[0] == code
+        assert await server.announced() == []
+
+
+async def test_a_frame_in_single_bytes_arrives(tmp_path: Path) -> None:
+    async with running_relay(tmp_path) as live, live.pair() as (server, client):
+        client.connection.protocol.send_text(f"{server.id}\nhello".encode())
+        for byte in b"".join(client.connection.protocol.data_to_send()):
+            client.connection.transport.write(bytes((byte,)))
+            await asyncio.sleep(0.002)
+        assert await server.receive() == f"{client.id}\nhello"
+
+
+async def test_who_is_silent_is_asked_and_dropped_if_it_does_not_answer(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, ping_interval=0.2, ping_timeout=0.4) as live, live.peer() as alive:
+        async with live.peer() as dead:
+            dead.connection.protocol.send_pong = lambda data: None  # type: ignore[method-assign]
+            dead.connection.transport.pause_reading()
+            await live.until(lambda: live.relay.figures.cut == {"silent": 1})
+        await alive.silent()
+
+
+async def test_a_stop_writes_what_waits_first(tmp_path: Path) -> None:
+    async with (
+        running_relay(tmp_path, bridge_queue=64 * 1024 * 1024) as live,
+        live.peer("server", "k") as server,
+        stalled(live, "client", "k") as client,
+    ):
+        (lazy,) = await server.announced()
+        await flood(server, lazy, 200)
+        await live.until(lambda: listed(live, "server")[0].messages_in == 200)
+        assert listed(live, "client")[0].queued > 0
+        stopping = asyncio.create_task(live.relay.stop(1001, "the bridge is stopping"))
+        await client.announced()
+        for _ in range(200):
+            assert len(await client.receive()) == 65_041
+        assert await client.closed() == (1001, "the bridge is stopping")
+        assert await server.closed() == (1001, "the bridge is stopping")
+        await stopping
+
+
+async def test_a_stop_has_an_end_although_somebody_does_not_read(tmp_path: Path) -> None:
+    async with (
+        running_relay(tmp_path, drain=0.3) as live,
+        live.peer("server", "k") as server,
+        stalled(live, "client", "k"),
+    ):
+        (lazy,) = await server.announced()
+        await flood(server, lazy, 40)
+        async with asyncio.timeout(5):
+            await live.relay.stop(1001, "the bridge is stopping")
+        assert await server.closed() == (1001, "the bridge is stopping")
+
+
+async def test_the_address_behind_a_trusted_proxy_is_the_peer_s(tmp_path: Path) -> None:
+    headers = {"X-Forwarded-For": "1.1.1.1, 198.51.100.7"}
+    async with (
+        running_relay(tmp_path, proxies=("127.0.0.0/8",)) as trusted,
+        trusted.peer(additional_headers=headers),
+        running_relay(tmp_path) as other,
+        other.peer(additional_headers=headers),
+    ):
+        assert [info.address for info in trusted.relay.peers()] == ["198.51.100.7"]
+        assert [info.address for info in other.relay.peers()] == ["127.0.0.1"]
+
+
+async def test_peers_behind_a_proxy_have_places_of_their_own(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"pending_connections": 16, "pending_connections_prefix": 2}
+    async with running_relay(tmp_path, pending=True, proxies=("127.0.0.1",), **limits) as live:
+        places = live.places
+        assert places is not None
+        places.draw = lambda: 0.999
+        async with contextlib.AsyncExitStack() as stack:
+            for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+                await stack.enter_async_context(live.connect(additional_headers={"X-Forwarded-For": address}))
+            with pytest.raises(InvalidStatus) as refused:
+                await stack.enter_async_context(live.connect(additional_headers={"X-Forwarded-For": "192.0.2.1"}))
+            assert refused.value.response.status_code == 503
+            assert places.waiting == 3
+        await live.until(lambda: not places.waiting)
+
+
+async def test_all_lists_of_a_key_together_have_a_bound(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, bridge_checksums=1) as live, contextlib.AsyncExitStack() as stack:
+        for number in range(16):
+            await stack.enter_async_context(live.peer("client", str(number)))
+        one_more = await stack.enter_async_context(live.peer("client", "more"))
+        assert json.loads(await one_more.receive())["args"]["code"] == 413
