@@ -61,6 +61,7 @@ class OriginalBridge:
 
     def __init__(self, directory: Path, hostname: str = "b") -> None:
         self._tls, self.hostname, self.port = server_tls(directory, "bridgeserver"), hostname, 0
+        self.certificate = directory / "bridgeserver.crt"
         self.keys: dict[str, str] = {}
         self.peers: list[BridgePeer] = []
         self.dropped: list[str] = []

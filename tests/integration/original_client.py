@@ -33,7 +33,7 @@ class OriginalClient(Dialler):
     origin = "sysadm-client"
     keepalive = 90.0
     spacing = 0.02
-    subscriptions = ("system-state", "life-preserver")
+    subscriptions: tuple[str, ...] = ("system-state", "life-preserver")
 
     def __init__(self, key: Pair | None = None, bridge_key: Pair | None = None, username: str = "") -> None:
         super().__init__()

@@ -1,8 +1,5 @@
 """The security defects of the programs that came before, each tried against this server (spec sysadm §3.8, spec
 job-queues §4.3 and §4.5). A test has the name of what must not work.
-
-Left out is what cannot be tried yet: the bridge's relay encryption and its addressing of others need a bridge, which is
-not part of this version.
 """
 
 from __future__ import annotations
@@ -24,7 +21,10 @@ from sysadmd.auth.challenge import Challenge
 from sysadmd.auth.scope import Scope
 from sysadmd.keys.signing import PrivateKey
 from tests.integration.apps import LiveApp, running_app
+from tests.integration.bridges import private_key, running_relay
+from tests.integration.process_memory import occurrences
 from tests.integration.servers import PASSWORD, Peer, running_server
+from tests.integration.test_bridge_attackers import scene
 from tests.integration.test_rest import bearer, refused
 from tests.unit.auth.doubles import Auth
 
@@ -94,6 +94,24 @@ async def test_an_unregistered_key_logs_in_while_somebody_is_logged_in(tmp_path:
         assert await code(stranger, "rpc", "query", {}) == 401
 
 
+@pytest.mark.parametrize("origin", [None, "sysadm-client", "sysadm-server"])
+async def test_an_unregistered_key_logs_in_at_the_bridge_while_others_are_logged_in(
+    tmp_path: Path, origin: Any
+) -> None:
+    key = private_key("nobody's", "rsa")
+    async with running_relay(tmp_path) as live, live.pair() as (server, client), live.connect(origin) as stranger:
+        await stranger.identify("client")
+        refused = await stranger.prove(key, await stranger.challenge(), classic=origin is not None)
+        assert refused["name"] == "error"
+        # It is served as nobody: it has no list, and reaches nobody.
+        await stranger.list_keys("k")
+        await stranger.relay(server.id, "hello")
+        await stranger.settle()
+        for peer in (server, client):
+            await peer.silent()
+        assert sum(bool(info.key) for info in live.relay.peers()) == 2
+
+
 async def challenge(peer: Peer) -> str:
     return str((await peer.call("rpc", "auth_ssl", {}))["test_string"])
 
@@ -107,7 +125,39 @@ async def proven(peer: Peer, key: PrivateKey) -> dict[str, Any]:
     return await answered(peer, key, await challenge(peer))
 
 
+# §3.8 (2): what is called encryption is base64
+
+
+async def test_the_bridge_reads_what_a_client_and_a_server_of_ours_say(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it:
+        async with it.client() as client:
+            made = await client.call("rpc/tokens/create", {"name": "made-through-a-bridge"})
+        frames = it.attacker.everything()
+        assert any(payload.startswith("~") for payload in it.attacker.said)
+        for secret in ("made-through-a-bridge", made["token"], "tokens"):
+            assert not occurrences(secret, frames), secret
+
+
 # §3.8 (3): a challenge is anybody's
+
+
+@pytest.mark.parametrize("origin", [None, "sysadm-client"])
+async def test_a_challenge_of_the_bridge_is_answered_on_another_connection_or_twice(
+    tmp_path: Path, origin: Any
+) -> None:
+    key, classic = private_key("known", "rsa"), origin is not None
+    async with running_relay(tmp_path) as live, live.connect(origin) as peer, live.connect(origin) as thief:
+        live.ring.add("known", key.public)
+        await peer.identify()
+        await thief.identify()
+        text = await peer.challenge()
+        await thief.challenge()
+        assert (await thief.prove(key, text, classic=classic))["name"] == "error"
+        assert (await peer.prove(key, text, classic=classic))["name"] == "response"
+        await peer.receive()
+        # Who is logged in may ask what they like, and get nothing for it.
+        assert not isinstance((await peer.prove(key, text, classic=classic))["args"], list)
+        assert (await thief.prove(key, text, classic=classic))["name"] == "error"
 
 
 async def test_a_challenge_is_answered_on_another_connection_or_twice(tmp_path: Path) -> None:
@@ -212,6 +262,40 @@ async def test_a_token_or_a_challenge_is_predicted_from_the_clock(tmp_path: Path
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
     assert "".join(random.choice(letters) for _ in range(32)) not in made
     auth.store.close()
+
+
+# §3.8 (6): whoever is logged in at the bridge reaches everybody there
+
+
+@pytest.mark.parametrize("origin", [None, "sysadm-client"])
+async def test_a_peer_reaches_whom_it_shares_no_key_with(tmp_path: Path, origin: Any) -> None:
+    async with (
+        running_relay(tmp_path) as live,
+        live.pair() as (server, client),
+        live.peer("server", "other") as other,
+        live.peer("client", "k", origin=origin) as second,
+        live.peer("client", "nothing", origin=origin) as stranger,
+    ):
+        ids = [info.id for info in live.relay.peers()]
+        assert len(ids) == 5
+        for sender, friends in ((stranger, {*()}), (second, {server.id}), (client, {server.id}), (other, {*()})):
+            for one in set(ids) - friends:
+                await sender.relay(one, "meant for nobody")
+        for peer in (server, client, other, second, stranger):
+            assert not [frame for frame in await peer.settle() if "\nmeant for nobody" in frame]
+        assert sum(live.relay.figures.dropped.values()) == 18
+
+
+async def test_a_peer_speaks_in_the_name_of_another(tmp_path: Path) -> None:
+    async with running_relay(tmp_path) as live, live.pair() as (server, client), live.peer("client", "k") as second:
+        await server.announced()
+        (server_id,) = await second.announced()
+        for text in (f"{client.id}\nhello", f"{server_id}\n{client.id}\nhello"):
+            await second.send(text)
+        sender, _, payload = (await server.receive()).partition("\n")
+        assert sender not in {client.id, server_id}
+        assert payload == f"{client.id}\nhello"
+        await client.silent()
 
 
 # core4: a user name is a regular expression
