@@ -13,7 +13,7 @@ import structlog.testing
 
 from sysadmd.cli.status import collect
 from sysadmd.client import AsyncClient
-from sysadmd.config import BridgeLink, BridgePolicy
+from sysadmd.config import BridgeLink, BridgePolicy, Config
 from sysadmd.events.record import Draft
 from sysadmd.keys.bridge import bridge_key
 from sysadmd.keys.seal import WINDOW
@@ -264,16 +264,22 @@ async def test_a_stopping_server_says_so(tmp_path: Path) -> None:
 async def test_links_follow_the_configuration(tmp_path: Path) -> None:
     async with behind(tmp_path) as it, it.client() as client:
         await client.until(client.server)
-        config, links = it.live.app.config, it.live.app.links
-        links.reconfigure(dataclasses.replace(config, bridge=BridgePolicy(allow_classic=False)))
+        config, moved = it.live.app.config, BridgeLink(f"127.0.0.1:{it.bridge.port}", insecure=True)
+        follow(it.live, dataclasses.replace(config, bridge=BridgePolicy(allow_classic=False)))
         await until(lambda: not it.sessions())
-        links.reconfigure(dataclasses.replace(config, bridges={}))
-        assert links.listed() == []
+        assert it.status().state == "connected"
+        follow(it.live, dataclasses.replace(config, bridges={}))
+        assert it.live.app.links.listed() == []
         await until(lambda: it.bridge.of("server") is None)
-        moved = BridgeLink(f"127.0.0.1:{it.bridge.port}", insecure=True)
-        links.reconfigure(dataclasses.replace(config, bridges={"home": moved}))
+        follow(it.live, dataclasses.replace(config, bridges={"home": moved}))
         await it.state("connected")
         assert it.status().name == "home"
+
+
+def follow(live: LiveApp, config: Config) -> None:
+    """What SIGHUP does with a file that was changed."""
+    live.app._reload = lambda: config
+    live.app.reload()
 
 
 async def test_what_a_viewer_learns_of_the_links(tmp_path: Path) -> None:

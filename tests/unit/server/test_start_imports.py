@@ -10,7 +10,10 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["alembic", "argon2", "click", "cryptography", "jsonschema", "prometheus_client", "rich", "starlette", "uvicorn"],
+    [
+        *("alembic", "argon2", "click", "cryptography", "jsonschema", "prometheus_client", "rich", "starlette"),
+        *("sysadmd.bridge", "uvicorn"),
+    ],
 )
 def test_the_composition_root_leaves_it_for_later(module: str) -> None:
     code = f"import sys, sysadmd.server.app; sys.exit({module!r} in sys.modules)"
