@@ -61,7 +61,8 @@ class Guests:
         """Announced ids and the address that each stands for."""
         self._conversations: dict[str, Conversation] = {}
         self._unsent: Counter[str] = Counter()
-        """Bytes for each peer since the link takes no more."""
+        """Bytes for each peer since the link takes no more, and of all of them."""
+        self._unsent_all = 0
 
     @property
     def sessions(self) -> int:
@@ -113,6 +114,7 @@ class Guests:
     def resume(self) -> None:
         """The link takes frames again."""
         self._unsent.clear()
+        self._unsent_all = 0
         for conversation in list(self._conversations.values()):
             conversation.resume()
 
@@ -139,10 +141,11 @@ class Guests:
             self._cut_off(peer, "oversize answer", f"an answer of {len(frame)} bytes cannot be relayed")
             return
         if not self.writable():
-            if self._unsent[peer] > limits.bridge_output:
-                self._cut_off(peer, "overflow", f"more than {limits.bridge_output} bytes unsent")
+            if self._unsent[peer] > limits.bridge_output or self._unsent_all > limits.frame_bridge:
+                self._cut_off(peer, "overflow", f"{self._unsent[peer]} bytes of {self._unsent_all} are unsent")
                 return
             self._unsent[peer] += len(frame)
+            self._unsent_all += len(frame)
         self._send(frame)
 
     def drop(self, reason: str) -> None:

@@ -20,6 +20,7 @@ from sysadmd.keys.seal import WINDOW
 from tests.integration.apps import LiveApp
 from tests.integration.behind_bridges import KEY, Behind, SealedPeer, behind, register
 from tests.integration.originals import Pair, envelope, until
+from tests.unit.keys.openssl import make_certificate, make_key
 
 TEXT = "x" * 16 * 1024
 
@@ -253,6 +254,19 @@ async def test_a_bridge_that_does_not_know_the_key_is_asked_again(tmp_path: Path
             assert it.status().error is None
     # capture_logs sees what the server wrote before it configured its log, too: one line for one reason.
     assert len([one for one in logs if one["event"] == "bridge link down" and "refuses" in one["reason"]]) <= 1
+
+
+async def test_a_bridge_with_another_key_than_at_first_is_not_talked_to(tmp_path: Path) -> None:
+    async with behind(tmp_path, insecure=False) as it:
+        known = (tmp_path / "state" / "known_bridges").read_text()
+        assert known.startswith("office ")
+        key = make_key(tmp_path, "rsa-2048", "other")
+        it.bridge._tls.load_cert_chain(make_certificate(key), key)
+        await it.bridge.peers[0].connection.close()
+        await it.state("refused")
+        assert "insecure = true" in it.status().error
+        assert not [frame for peer in it.bridge.peers[1:] for frame in peer.frames if frame.way == "<"]
+        assert (tmp_path / "state" / "known_bridges").read_text() == known
 
 
 async def test_a_stopping_server_says_so(tmp_path: Path) -> None:

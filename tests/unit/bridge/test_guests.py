@@ -259,6 +259,18 @@ async def test_what_waits_for_a_peer_on_a_link_that_is_full_has_a_bound(
         assert (it.dropped, [one.scope.account for one in it.sessions]) == ({"overflow": 1}, ["bob"])
 
 
+async def test_what_waits_for_all_peers_together_has_a_bound_too(tmp_path: Path, context: SealingContext) -> None:
+    async with office(tmp_path, context, Limits(frame_bridge=100_000)) as it:
+        for peer, name in ((ANN, "ann"), (BOB, "bob")):
+            await it.log_in(peer, name)
+        it.open = False
+        it.say(frame("echo", "x" * 60_000), ANN)
+        it.say(frame("echo", "x" * 60_000), BOB)
+        assert it.dropped == {}
+        it.say(frame("echo", "one more"), ANN)
+        assert it.dropped == {"overflow": 1}
+
+
 async def test_a_link_that_takes_frames_again_starts_the_count_anew(tmp_path: Path, context: SealingContext) -> None:
     async with office(tmp_path, context, Limits(bridge_output=100_000)) as it:
         await it.log_in()
