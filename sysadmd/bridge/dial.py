@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from sysadmd.bridge.known import KnownBridges
 from sysadmd.config import BridgeLink
@@ -94,7 +94,7 @@ class Dialler:
             if self.link.ca is not None:
                 return await self._dial_with(self.link.ca)
             return await self._dial_known()
-        except (OSError, EOFError, InvalidHandshake, ValueError) as error:
+        except (OSError, EOFError, WebSocketException, ValueError) as error:
             raise DialFailed(f"{self.url}: {self._reason(error)}") from error
 
     async def _dial_with(self, ca: Path) -> LinkConnection:

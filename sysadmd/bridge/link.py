@@ -104,7 +104,12 @@ class Link:
         while not self._stopping.is_set():
             if self._state != "connecting":
                 self._become("connecting")
-            error = await self._attempt()
+            try:
+                error = await self._attempt()
+            except Exception:
+                # A fault of ours ends this connection, which may have brought it on, and nothing else.
+                log.exception("bridge link failed", link=self.name)
+                error = LinkEnded("a fault of this server's; the log has it")
             if self._state == "connected" and self._clock() - self._since >= STEADY:
                 attempt = 0
             if self._stopping.is_set():
@@ -166,10 +171,6 @@ class Link:
             await line.run(guests)
         except LinkEnded as error:
             return error
-        except Exception:
-            # A fault of ours ends this connection, which may have brought it on, and nothing else.
-            log.exception("bridge link failed", link=self.name)
-            return LinkEnded("a fault of this server's; the log has it")
         finally:
             self._connection = self._line = self._guests = None
             with anyio.move_on_after(CLOSED_WITHIN, shield=True):

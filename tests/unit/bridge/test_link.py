@@ -112,6 +112,16 @@ async def test_a_reason_is_told_once_until_it_changes(tmp_path: Path) -> None:
         assert len([one for one in logs if one["event"] == "bridge link up"]) == 1
 
 
+async def test_a_fault_of_ours_ends_one_connection_and_not_the_server(tmp_path: Path) -> None:
+    def fault() -> SysadmdError:
+        raise RuntimeError("a secret detail")
+
+    async with attempts(tmp_path) as it:
+        logs = await run(it, fault, failed("a"))
+        assert [one["event"] for one in logs] == ["bridge link failed", "bridge link down", "bridge link down"]
+        assert "secret" not in logs[1]["reason"]
+
+
 async def test_the_state_tells_a_refusal_from_an_absence(tmp_path: Path) -> None:
     async with attempts(tmp_path) as it:
         await run(it, failed("a"), lambda: LinkRefused("unauthorized"), lambda: Untrusted("another key"))
