@@ -156,10 +156,13 @@ def register(
 
     It needs a connection on which nobody can stand between: wss:// without --insecure, or the Unix socket. Who logs in
     on it is whose key it will be. Pins are kept in known_servers in the XDG configuration directory.
+
+    The public half is printed, to be imported by whoever runs a bridge.
     """
     import asyncio
 
     from sysadmd.cli.render import safe
+    from sysadmd.client.trust import read_key
 
     if rsa and not generate:
         raise click.UsageError("--rsa needs --generate")
@@ -176,7 +179,9 @@ def register(
             return await client.register(key_file, nick, email, pin_as=pin_as, replace=replace)
 
     pinned = asyncio.run(once())
-    print(f"{key_file} may log in; {safe(pinned.name)} is pinned as {pinned.fingerprint}", file=sys.stderr)
+    said = f"{key_file} may log in; {safe(pinned.name)} is pinned as {pinned.fingerprint}"
+    print(said, file=sys.stderr, flush=True)
+    sys.stdout.write(read_key(key_file).public.pem)
 
 
 @key.command()

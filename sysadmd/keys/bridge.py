@@ -30,7 +30,10 @@ def bridge_key(state_dir: Path) -> PrivateKey:
 
 
 def _make(path: Path) -> None:
-    """Put a new key under `path`; of two who do this at once, the first one's stays."""
+    """Put a new key under `path`; of two who do this at once, the first one's stays. It may be the first file of the
+    directory: whoever runs a bridge wants the key before the server is started.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Root may do this for a server that runs as somebody else.
     owner = path.parent.stat() if os.geteuid() == 0 else None
     create_file(path, PrivateKey.generate("rsa").pem, 0o600, owner=owner)

@@ -13,9 +13,9 @@ A page is run from top to bottom in one directory of its own, with the state dir
 `<!-- not run: REASON -->` above    any block: it is left out
 ==================================  ====================================================================================
 
-In expected output `...` is any text within a line, and as a line of its own any number of lines. The ports 12150 and
-12151 are exchanged for free ones, so that a page can show the usual ports and still be run beside other servers. A
-block of another kind is an error: every block of a page is executed or says why not.
+In expected output `...` is any text within a line, and as a line of its own any number of lines. The usual ports are
+exchanged for free ones, so that a page can show them and still be run beside other servers. A block of another kind is
+an error: every block of a page is executed or says why not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pathlib import Path
 
 FENCE = re.compile(r"^(`{3,})(\w*)[ \t]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"<!-- (exit|background|file|not run)(?:: (.*?))? -->\s*$")
-PORTS = ("12150", "12151")
+PORTS = ("12149", "12150", "12151")
 COMMAND_TIMEOUT = 60.0
 
 

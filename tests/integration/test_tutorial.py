@@ -1,4 +1,4 @@
-"""The tutorial does what it says. The grammar of its blocks is in console.py."""
+"""The pages that are executed do what they say. The grammar of their blocks is in console.py."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import pytest
 from tests.integration.console import TutorialError, begins, blocks, matches, session, steps
 from tests.integration.servers import end_executor
 
-TUTORIAL = Path(__file__).resolve().parent.parent.parent / "docs" / "tutorial.md"
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; the tutorial shows it")
-async def test_every_block_of_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; the pages show it")
+@pytest.mark.parametrize("name", ["tutorial.md", "bridge.md"])
+async def test_every_block_of_the_page_does_what_it_says(tmp_path: Path, name: str) -> None:
     try:
         with session(tmp_path, os.environ) as page:
-            assert page.run(TUTORIAL.read_text()) > 0
+            assert page.run((DOCS / name).read_text()) > 0
     finally:
         await end_executor(tmp_path / "state")
 

@@ -42,6 +42,13 @@ def test_what_is_no_key_is_named_and_stays(tmp_path: Path) -> None:
     assert file.read_text() == "damaged"
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="No such file"):
-        bridge_key(tmp_path / "nowhere")
+def test_it_may_be_made_before_the_first_start(tmp_path: Path) -> None:
+    key = bridge_key(tmp_path / "new" / "state")
+    assert bridge_key(tmp_path / "new" / "state").public == key.public
+    assert (tmp_path / "new" / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="Not a directory"):
+        bridge_key(tmp_path / "file" / "state")
