@@ -14,7 +14,7 @@ loud() {
 # package:program, the program being what tells that the package is there
 case "${1:-}" in
     venv) wanted="python3-venv:" ;;
-    system) wanted="zfs-fuse:zfs-fuse curl:curl groff-base:groff chromium:chromium" ;;
+    system) wanted="zfs-fuse:zfs-fuse curl:curl groff-base:groff chromium:chromium iproute2:ip nftables:nft" ;;
     *) echo "usage: $0 venv|system" >&2; exit 2 ;;
 esac
 

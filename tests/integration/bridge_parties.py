@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ Bridge = RunningBridge | OriginalBridge
 
 @dataclass(frozen=True)
 class Door:
-    """What stands before a bridge: a port, and the file with the certificate that is shown there."""
+    """Where a bridge is reached: the port, the file with the certificate that is shown there, and the host."""
 
     port: int
     certificate: Path
+    host: str = "127.0.0.1"
 
 
 def authority(bridge: Bridge | Door) -> Path:
@@ -48,20 +49,20 @@ def sealing_key(state_dir: Path) -> PrivateKey:
 
 def link_config(bridge: Bridge | Door, name: str, more: str = "") -> str:
     """The configuration of a server called `name` that dials a bridge."""
-    url = f"wss://127.0.0.1:{bridge.port}"
+    url = f"wss://{bridge.host if isinstance(bridge, Door) else '127.0.0.1'}:{bridge.port}"
     return f'node = "{name}"\n{more}\n[bridges.office]\nurl = "{url}"\nca = "{authority(bridge)}"\n'
 
 
 @contextlib.asynccontextmanager
 async def server_at(
-    bridge: Bridge, directory: Path, name: str, more: str = "", *, door: Door | None = None
+    bridge: Bridge, directory: Path, name: str, more: str = "", *, door: Door | None = None, prefix: Sequence[str] = ()
 ) -> AsyncIterator[RunningServer]:
     """A server process called `name`, in a directory of that name, which a bridge lets in, by its own door or another.
     `more`: configuration.
     """
     home = directory / name
     admit(bridge, name, sealing_key(home / "state").public.pem)
-    async with running_server(home, tls=True, config=link_config(door or bridge, name, more)) as server:
+    async with running_server(home, tls=True, config=link_config(door or bridge, name, more), prefix=prefix) as server:
         yield server
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,12 +155,20 @@ class RunningBridge:
 
 @contextlib.asynccontextmanager
 async def running_bridge(
-    directory: Path, *, tls: bool = False, config: str = "", environ: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    tls: bool = False,
+    config: str = "",
+    environ: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    listen: str = "127.0.0.1:0",
 ) -> AsyncIterator[RunningBridge]:
-    """Start `sysadmd bridge serve` with its state below `directory`, on a free port; stop it at the end."""
+    """Start `sysadmd bridge serve` with its state below `directory`, on a free port; stop it at the end. `prefix` is a
+    command that executes it, on another host of a network, say.
+    """
     state_dir = directory / "bridge"
-    argv = [sys.executable, "-m", "sysadmd", "bridge", "serve", "--config", str(directory / "bridge.toml")]
-    argv += ["--state-dir", str(state_dir), "--listen", "127.0.0.1:0", *([] if tls else ["--no-tls"])]
+    argv = [*prefix, sys.executable, "-m", "sysadmd", "bridge", "serve", "--config", str(directory / "bridge.toml")]
+    argv += ["--state-dir", str(state_dir), "--listen", listen, *([] if tls else ["--no-tls"])]
     (directory / "bridge.toml").write_text(config)
     with (directory / "bridge.log").open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(

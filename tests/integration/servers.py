@@ -10,7 +10,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,15 +158,20 @@ async def running_server(
     config: str = "",
     accounts: Mapping[str, tuple[str, ...]] | None = None,
     environ: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> AsyncIterator[RunningServer]:
-    """Start `sysadmd serve` with its state below `directory`; at the end stop it and the executor that it started."""
+    """Start `sysadmd serve` with its state below `directory`; at the end stop it and the executor that it started.
+
+    `prefix` is a command that executes it, on another host of a network, say.
+    """
     state_dir = directory / "state"
     env = {**os.environ, **(environ or {}), "SYSADMD_STATE_DIR": str(state_dir)}
     for name, roles in (accounts or {"admin": ("admin",)}).items():
         await add_account(env, name, roles)
     config_file = directory / "sysadmd.toml"
     config_file.write_text(config)
-    argv = [sys.executable, "-m", "sysadmd", "serve", "--config", str(config_file), "--state-dir", str(state_dir)]
+    argv = [*prefix, sys.executable, "-m", "sysadmd", "serve", "--config", str(config_file)]
+    argv += ["--state-dir", str(state_dir)]
     argv += ["--listen", "127.0.0.1:0", "--rest", "127.0.0.1:0", *([] if tls else ["--no-tls"])]
     server = RunningServer(state_dir, argv, env, await _spawn(argv, env, directory / "server.log"), tls=tls)
     try:
