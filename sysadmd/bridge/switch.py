@@ -164,6 +164,7 @@ class Switch:
         if peer.backlog or peer.wire.paused:
             peer.backlog.append(data)
             peer.backlogged += size
+            self._blocked.add(peer)
         else:
             self._hand_over(peer, data)
         peer.queued = peer.handed + peer.backlogged
