@@ -15,8 +15,8 @@ ROLES: dict[str, list[str]] = {
 }
 """The shipped roles, as rows of the table that others are rows of too."""
 
-LANES: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue": 1}
-"""The dispatcher's lanes and how many attempts run in each at once."""
+LANES: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue": 1, "default": None, "transfer": None}
+"""The dispatcher's lanes and how many attempts run in each at once, and the two of the job queue."""
 
 
 NOBODY = ""
@@ -45,7 +45,7 @@ def disown_attempts(connection: Connection) -> None:
     """
     open_attempts = update(tables.attempt).where(tables.attempt.c.outcome.is_(None))
     connection.execute(open_attempts.values(worker_id=NOBODY))
-    waiting = update(tables.step).where(tables.step.c.state == "waiting")
+    waiting = update(tables.step).where(tables.step.c.state == "waiting", tables.step.c.type == "command")
     connection.execute(waiting.values(tries_used=tables.step.c.tries_used + 1 + secrets.randbelow(1_000_000)))
 
 

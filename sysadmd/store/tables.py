@@ -55,6 +55,11 @@ def _live_unique(name: str, column: str) -> Index:
     return Index(name, column, unique=True, sqlite_where=live)
 
 
+def _where(name: str, column: str, *more: str) -> Index:
+    """Rows that have a value in the first column, and no others: what is finished costs nothing."""
+    return Index(name, column, *more, sqlite_where=literal_column(column).is_not(None))
+
+
 def _name(name: str, target: str, **options: Any) -> Column[str]:
     return Column(name, Text, ForeignKey(target, ondelete="CASCADE"), **options)
 
@@ -208,8 +213,37 @@ job = Table(
     Column("archived_at", Float),
     Column("last_error", Json),
     Column("rev", Integer, nullable=False, default=0),  # raised by each change
+    # What follows is NULL for the jobs of the dispatcher: its inserts do not name it, no partial index has its rows.
+    Column("live", Integer),  # 1 while the job is in the queue: not archived
+    Column("counters", Json),  # of its steps by state (jobs.counters)
+    Column("ready_key", Text),  # what a claim decides by (jobs.ready), while it has a step that is due
+    Column("rank", Big),  # order of claims, lower first: forced ones, then by priority
+    Column("due_at", Float),  # when the next of its steps is due, while none is
+    Column("force", Boolean),
+    Column("defer_delay", Float),
+    Column("defer_max", Float),
+    Column("defer_deadline", Float),  # set by the first start; deferred beyond it, the job is inactive
+    Column("wall_time", Float),  # seconds of one run until `wall_at` is set
+    Column("zombie_time", Float),  # seconds without progress until `zombie_at` is set
+    Column("wall_at", Float),
+    Column("zombie_at", Float),
+    Column("worker_selector", Text),  # the only worker that may run it
+    Column("worker", Text),  # the latest one that did
+    Column("max_parallel", Integer),  # jobs of this name at once on one worker
+    Column("trial", Integer),  # starts, those that were deferred too
+    Column("runtime", Float),  # seconds of all finished runs
+    Column("heartbeat_at", Float),  # latest word of progress
+    Column("progress", Float),  # 0 to 1
+    Column("progress_msg", Text),
+    Column("remove_requested_at", Float),
+    Column("remove_requested_by", Text),
+    Column("parent_id", Text),  # the job that this one restarts
+    Column("child_id", Text),  # the job that restarts this one
     Index("ix_job_lane_state", "lane", "state"),
     Index("ix_job_ext_id_seq", "ext_id", "seq"),
+    _where("ix_job_live", "live", "state", "seq"),
+    _where("ix_job_ready", "ready_key", "rank", "seq"),
+    _where("ix_job_due", "due_at"),
     _live_unique("uq_job_ext_id_live", "ext_id"),
     _live_unique("uq_job_unique_key_live", "unique_key"),
 )
@@ -227,7 +261,12 @@ step = Table(
     Column("tries_used", Integer, nullable=False, default=0),
     Column("run_after", Float),
     Column("result", Json),
-    Index("ix_step_state", "state"),
+    # NULL for the dispatcher's steps, as in `job`.
+    Column("claim", Integer),  # its stage, while it waits; NULL too for the only step of a job
+    Column("starts", Integer),  # number of its latest attempt
+    Column("size", Big),  # bytes that it is about
+    Column("progress", Json),
+    _where("ix_step_claim", "claim", "job_id", "run_after", "idx"),
 )
 
 _OPEN: ColumnElement[bool] = literal_column("outcome").is_(None)
@@ -257,6 +296,38 @@ attempt = Table(
     Column("output_bytes", Big),
     ForeignKeyConstraint(["job_id", "idx"], ["step.job_id", "step.idx"], ondelete="CASCADE"),
     Index("ix_attempt_open", "job_id", sqlite_where=_OPEN),
+    # Leases of the queue; an attempt of the dispatcher has none that ends.
+    Index("ix_attempt_lease", "lease_id", sqlite_where=literal_column("lease_until").is_not(None)),
+)
+
+# How many jobs of the queue there are, kept by each change: nobody counts rows. Name "" is the sum over all names.
+job_count = Table(
+    "job_count",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("flags", Integer, primary_key=True, autoincrement=False),  # bits of jobs.counts
+    Column("n", Big, nullable=False),
+)
+
+# Requests that may come twice: the second gets the job of the first.
+request_key = Table(
+    "request_key",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _name("job_id", "job.id", nullable=False, index=True),
+    Column("created_at", Float, nullable=False, index=True),
+)
+
+# When each schedule of the configuration ran last, so that no two servers run it twice.
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text, nullable=False),  # what `ran_at` belongs to: a changed one begins anew
+    Column("ran_at", Float, nullable=False),
+    Column("job_id", Text),  # the latest job that it made
 )
 
 log_position = Table(

@@ -116,7 +116,7 @@ def test_finished_jobs_are_the_newest_of_a_lane_oldest_first(store: Store) -> No
 def test_lanes_are_made_what_the_configuration_says_and_old_ones_stay(store: Store) -> None:
     store.write_now(lambda connection: table.store_lanes(connection, {"pkg_queue": 2, "backup": 3}))
     rows = store.read_now(lambda c: {r.name: r.max_running for r in c.execute(select(lanes))})
-    assert rows == {"no_queue": None, "pkg_queue": 2, "iocage_queue": 1, "backup": 3}
+    assert rows == {"no_queue": None, "pkg_queue": 2, "iocage_queue": 1, "backup": 3, "default": None, "transfer": None}
 
 
 @given(st.lists(st.sampled_from(["lease", "started", "ok", "fail", "kill"]), max_size=12), st.booleans())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -31,6 +33,7 @@ def upgrade() -> None:
     create_audit()
     create_step()
     create_attempt()
+    create_queue()
     rows.seed(op.get_bind())
 
 
@@ -156,6 +159,7 @@ def create_job() -> None:
         sa.Column("archived_at", sa.Float(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
+        *queue_columns(),
         sa.ForeignKeyConstraint(["lane"], ["lane.name"], name=op.f("fk_job_lane")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
         sa.UniqueConstraint("seq", name=op.f("uq_job_seq")),
@@ -163,8 +167,48 @@ def create_job() -> None:
     create_job_indexes()
 
 
+def queue_columns() -> list[sa.Column[Any]]:
+    """What the queue adds to a job."""
+    return [
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.Column("counters", sa.Text(), nullable=True),
+        sa.Column("ready_key", sa.Text(), nullable=True),
+        sa.Column("rank", BIG, nullable=True),
+        sa.Column("due_at", sa.Float(), nullable=True),
+        sa.Column("force", sa.Boolean(), nullable=True),
+        sa.Column("defer_delay", sa.Float(), nullable=True),
+        sa.Column("defer_max", sa.Float(), nullable=True),
+        sa.Column("defer_deadline", sa.Float(), nullable=True),
+        sa.Column("wall_time", sa.Float(), nullable=True),
+        sa.Column("zombie_time", sa.Float(), nullable=True),
+        sa.Column("wall_at", sa.Float(), nullable=True),
+        sa.Column("zombie_at", sa.Float(), nullable=True),
+        sa.Column("worker_selector", sa.Text(), nullable=True),
+        sa.Column("worker", sa.Text(), nullable=True),
+        sa.Column("max_parallel", sa.Integer(), nullable=True),
+        sa.Column("trial", sa.Integer(), nullable=True),
+        sa.Column("runtime", sa.Float(), nullable=True),
+        sa.Column("heartbeat_at", sa.Float(), nullable=True),
+        sa.Column("progress", sa.Float(), nullable=True),
+        sa.Column("progress_msg", sa.Text(), nullable=True),
+        sa.Column("remove_requested_at", sa.Float(), nullable=True),
+        sa.Column("remove_requested_by", sa.Text(), nullable=True),
+        sa.Column("parent_id", sa.Text(), nullable=True),
+        sa.Column("child_id", sa.Text(), nullable=True),
+    ]
+
+
+def create_partial(name: str, table: str, columns: list[str]) -> None:
+    """An index of the rows that have a value in its first column."""
+    where = sa.text(f"{columns[0]} IS NOT NULL")
+    op.create_index(name, table, columns, unique=False, sqlite_where=where, postgresql_where=where)
+
+
 def create_job_indexes() -> None:
     """Indexes of table `job`."""
+    create_partial("ix_job_live", "job", ["live", "state", "seq"])
+    create_partial("ix_job_ready", "job", ["ready_key", "rank", "seq"])
+    create_partial("ix_job_due", "job", ["due_at"])
     op.create_index("ix_job_ext_id_seq", "job", ["ext_id", "seq"], unique=False)
     op.create_index("ix_job_lane_state", "job", ["lane", "state"], unique=False)
     op.create_index("uq_job_ext_id_live", "job", ["ext_id"], unique=True, sqlite_where=LIVE, postgresql_where=LIVE)
@@ -262,10 +306,14 @@ def create_step() -> None:
         sa.Column("tries_used", sa.Integer(), nullable=False),
         sa.Column("run_after", sa.Float(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("claim", sa.Integer(), nullable=True),
+        sa.Column("starts", sa.Integer(), nullable=True),
+        sa.Column("size", BIG, nullable=True),
+        sa.Column("progress", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_step_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "idx", name=op.f("pk_step")),
     )
-    op.create_index("ix_step_state", "step", ["state"], unique=False)
+    create_partial("ix_step_claim", "step", ["claim", "job_id", "run_after", "idx"])
 
 
 def create_attempt() -> None:
@@ -298,3 +346,38 @@ def create_attempt() -> None:
         sa.PrimaryKeyConstraint("job_id", "idx", "n", name=op.f("pk_attempt")),
     )
     op.create_index("ix_attempt_open", "attempt", ["job_id"], unique=False, sqlite_where=OPEN, postgresql_where=OPEN)
+    leased = sa.text("lease_until IS NOT NULL")
+    op.create_index(
+        "ix_attempt_lease", "attempt", ["lease_id"], unique=False, sqlite_where=leased, postgresql_where=leased
+    )
+
+
+def create_queue() -> None:
+    """Tables `job_count`, `request_key` and `schedule`."""
+    op.create_table(
+        "job_count",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("flags", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("n", BIG, nullable=False),
+        sa.PrimaryKeyConstraint("name", "state", "flags", name=op.f("pk_job_count")),
+    )
+    op.create_table(
+        "request_key",
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_request_key_job_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("owner", "key", name=op.f("pk_request_key")),
+    )
+    op.create_index(op.f("ix_request_key_created_at"), "request_key", ["created_at"], unique=False)
+    op.create_index(op.f("ix_request_key_job_id"), "request_key", ["job_id"], unique=False)
+    op.create_table(
+        "schedule",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("cron", sa.Text(), nullable=False),
+        sa.Column("ran_at", sa.Float(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_schedule")),
+    )
