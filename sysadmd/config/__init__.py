@@ -29,6 +29,7 @@ from sysadmd.config.tables import (
     Pam,
     RelayConfig,
     Rest,
+    SiteConfig,
     Socket,
     SystemStateConfig,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Pam",
     "RelayConfig",
     "Rest",
+    "SiteConfig",
     "Socket",
     "SystemStateConfig",
     "default_bridge_dir",
@@ -223,6 +225,7 @@ def _assemble(given: Mapping[str, Any], default: Path | None = None) -> Config:
             "pam": _built(Pam, tables.get("pam", {})),
             "bridge": _built(BridgePolicy, tables.get("bridge", {})),
             "bridges": {name: _built(BridgeLink, one) for name, one in tables.get("bridges", {}).items()},
+            "sites": {int(number): _built(SiteConfig, one) for number, one in tables.get("sites", {}).items()},
             "relay": _built(RelayConfig, tables.get("relay", {})),
             "dispatcher": _built(DispatcherConfig, tables.get("dispatcher", {})),
             "lifepreserver": _built(LifePreserverConfig, tables.get("lifepreserver", {})),
@@ -261,6 +264,8 @@ def _check_together(config: Config, source: document.Source) -> None:
             raise source.error(f"bridges.{name}.insecure", True, f"contradicts bridges.{name}.ca")
         if not _is_address(link.url):
             raise source.error(f"bridges.{name}.url", link.url, "must be wss://HOST[:PORT]")
+    for number, site in config.sites.items():
+        _check_site(f"sites.{number}", site, source)
     if limits.token_idle > limits.token_absolute:
         raise source.error("limits.token_idle", limits.token_idle, "must be at most limits.token_absolute")
     if limits.frame_unauthenticated > limits.frame_authenticated:
@@ -284,6 +289,27 @@ def _check_listeners(config: Config, source: document.Source) -> None:
     for name, proxies in (("rest", rest.trusted_proxies), ("relay", relay.trusted_proxies)):
         for network in proxies:
             _check_network(f"{name}.trusted_proxies", network, source)
+
+
+def _check_site(key: str, site: SiteConfig, source: document.Source) -> None:
+    """A directory here, one behind SSH, or a pretence; and of a server it must be known that it is the right one."""
+    pins = {"host_key": site.host_key, "known_hosts": site.known_hosts}
+    if site.dummy or site.ssh is None:
+        for name, value in {"ssh": site.ssh, "key": site.key, **pins}.items():
+            if value is not None:
+                raise source.error(f"{key}.{name}", str(value), "belongs to a site with ssh, which is no dummy")
+        if site.dummy == (site.root is not None):
+            raise source.error(key, None, "must have one of root, ssh and dummy")
+        if site.root is not None and not site.root.startswith("/"):
+            raise source.error(f"{key}.root", site.root, "must be an absolute path")
+        return
+    if site.key is None:
+        raise source.error(f"{key}.key", None, f"is needed together with {key}.ssh")
+    if sum(value is not None for value in pins.values()) != 1:
+        raise source.error(key, None, "must have one of host_key and known_hosts")
+    port = site.ssh.rpartition("]")[2].rpartition(":")[2] if ":" in site.ssh.rpartition("]")[2] else "22"
+    if not 0 < int(port) <= 65535:
+        raise source.error(f"{key}.ssh", site.ssh, "must be USER@HOST[:PORT]")
 
 
 def _check_network(key: str, text: str, source: document.Source) -> None:

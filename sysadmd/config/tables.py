@@ -131,6 +131,21 @@ class RelayConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteConfig:
+    """A place for files. `root` alone is a directory of this host; with `ssh` (USER@HOST[:PORT]) it is one over there,
+    relative to the home directory, which is also its default. `dummy`: pretend. `host_key` and `known_hosts`: which
+    server is the right one. `key`: the file of the private key to log in with.
+    """
+
+    root: str | None = None
+    ssh: str | None = None
+    key: Path | None = None
+    host_key: str | None = None
+    known_hosts: Path | None = None
+    dummy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The configuration in force. `lanes` maps a lane to its parallel processes; None is `limits.lane_parallel`."""
 
@@ -145,6 +160,7 @@ class Config:
     pam: Pam = field(default_factory=Pam)
     bridge: BridgePolicy = BridgePolicy()
     bridges: Mapping[str, BridgeLink] = field(default_factory=dict)
+    sites: Mapping[int, SiteConfig] = field(default_factory=dict)
     relay: RelayConfig = RelayConfig()
     dispatcher: DispatcherConfig = DispatcherConfig()
     lifepreserver: LifePreserverConfig = LifePreserverConfig()

@@ -461,3 +461,49 @@ def test_bridges_are_named_and_have_a_url(tmp_path: Path) -> None:
 def test_bad_bridge_tables_are_refused(tmp_path: Path, text: str, rule: str) -> None:
     with pytest.raises(ConfigError, match=rule.replace(".", r"\.")):
         load(written(tmp_path, text))
+
+
+def test_sites_are_numbered(tmp_path: Path) -> None:
+    text = """
+    [sites.12]
+    root = "/srv"
+    [sites.0]
+    ssh = "backup@[fe80::1]:2222"
+    root = "data"
+    key = "id"
+    host_key = "ssh-ed25519 AAAA"
+    [sites.3]
+    dummy = true
+    """
+    loaded = load(written(tmp_path, text))
+    assert loaded.sites == {
+        12: config.SiteConfig(root="/srv"),
+        0: config.SiteConfig("data", "backup@[fe80::1]:2222", tmp_path / "id", "ssh-ed25519 AAAA"),
+        3: config.SiteConfig(dummy=True),
+    }
+
+
+@pytest.mark.parametrize(
+    "text, rule",
+    [
+        ("[sites.x]\nroot = '/srv'", "must be the number of a site"),
+        ("[sites.1000000000]\nroot = '/srv'", "must be the number of a site"),
+        ("[sites.01]\nroot = '/srv'", "must be the number of a site"),
+        ("[sites.1]", "must have one of root, ssh and dummy"),
+        ("[sites.1]\nroot = 'srv'", "must be an absolute path"),
+        ("[sites.1]\nroot = '/srv'\ndummy = true", "must have one of root, ssh and dummy"),
+        ("[sites.1]\nroot = '/srv'\nkey = 'id'", "belongs to a site with ssh"),
+        ("[sites.1]\nssh = 'a@b'\nkey = 'id'\nhost_key = 'ssh-rsa A'\ndummy = true", "belongs to a site with ssh"),
+        ("[sites.1]\nssh = 'a@b'", "sites.1.key: is needed"),
+        ("[sites.1]\nssh = 'a@b'\nkey = 'id'", "one of host_key and known_hosts"),
+        ("[sites.1]\nssh = 'a@b'\nkey = 'id'\nhost_key = 'ssh-rsa A'\nknown_hosts = 'k'", "one of host_key and known"),
+        ("[sites.1]\nssh = 'a@b'\nkey = 'id'\nhost_key = 'A'", "must be a public key"),
+        ("[sites.1]\nssh = 'b'\nkey = 'id'\nknown_hosts = 'k'", "must be USER@HOST"),
+        ("[sites.1]\nssh = 'a:pw@b'\nkey = 'id'\nknown_hosts = 'k'", "must be USER@HOST"),
+        ("[sites.1]\nssh = 'a@b:0'\nkey = 'id'\nknown_hosts = 'k'", "must be USER@HOST"),
+        ("[sites.1]\nssh = 'a@[::1]:65536'\nkey = 'id'\nknown_hosts = 'k'", "must be USER@HOST"),
+    ],
+)
+def test_bad_sites_are_refused(tmp_path: Path, text: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule.replace(".", r"\.")):
+        load(written(tmp_path, text))
