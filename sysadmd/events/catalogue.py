@@ -33,6 +33,8 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
             Topic("life_preserver", "Snapshots and replications", durable=True, replayed=True),
             Topic("system_state", "Host name and health of the storage pools", durable=True, replayed=True),
             Topic("bridge", "Peers that come to and leave a bridge", durable=True, replayed=False),
+            Topic("event", "Messages that people send one another on channels", durable=True, replayed=False),
+            Topic("queue", "States of queued jobs, and summaries of the queue", durable=False, replayed=False),
         )
     }
 )

@@ -2,10 +2,11 @@
 
 What a record costs must not be multiplied by its followers. Followers that would get the same bytes (same dialect,
 meta, framing, scope, filter and topics) form a *group*: permission and filter are decided once for each group, a frame
-is encoded once for each dialect and framing, and what a group gathers in one turn of the loop is joined once. A
-follower costs one `writable` and one `write` for each turn, whatever the number of records. Measured alternatives: a
-writer task for each follower reaches 0.73-0.89 of `websockets.broadcast`, a queue for each that is flushed once
-a turn 1.2-1.5; groups keep that for single events and gain most in bursts (docs/performance.md).
+is encoded once for each dialect and framing (for each scope too, where that takes something out of the record), and
+what a group gathers in one turn of the loop is joined once. A follower costs one `writable` and one `write` for each
+turn, whatever the number of records. Measured alternatives: a writer task for each follower reaches 0.73-0.89 of
+`websockets.broadcast`, a queue for each that is flushed once a turn 1.2-1.5; groups keep that for single events and
+gain most in bursts (docs/performance.md).
 
 A follower that does not read leaves this path. Its records go to its own bounded queue (the frames themselves are still
 shared) until its transport drains and its listener calls `resume`; nobody else notices.
@@ -21,10 +22,13 @@ import logging
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+import msgspec
+
 from sysadmd.events.catalogue import GAP
 from sysadmd.events.filter import Filter
 from sysadmd.events.record import Record
 from sysadmd.events.subscription import PIECE, Framing, Subscription, SubscriptionSpec
+from sysadmd.wire.masking import MASKED, masked
 from sysadmd.wire.messages import Dialect, Meta
 
 logger = logging.getLogger(__name__)
@@ -80,14 +84,29 @@ class Group:
         return known
 
     def sees(self, record: Record) -> bool:
-        """Whether the record is wanted and permitted."""
-        if not self.permits(record.topic, record.permission):
+        """Whether the record is wanted and permitted. A filter looks at no more than its follower may see."""
+        if not self.permits(record.topic, None if record.topic in MASKED else record.permission):
             return False
-        return self._filter is None or record.topic == GAP or self._filter.matches(record.data)
+        return self._filter is None or record.topic == GAP or self._filter.matches(self.shown(record).data)
+
+    def shown(self, record: Record) -> Record:
+        """What the scope shows of a record: itself, or a copy with less in it."""
+        if record.topic not in MASKED:
+            return record
+        data = masked(record.data, self._may_read)
+        return record if data is record.data else msgspec.structs.replace(record, data=data, permission=None)
 
     def render(self, record: Record) -> bytes:
         """The framed messages of a record for this group."""
-        return self.form.render(record)
+        return self.form.render(self.shown(record))
+
+    @property
+    def sight(self) -> Hashable:
+        """Groups with equal sight and equal form get equal bytes of every record."""
+        return self._scope, self.form.key
+
+    def _may_read(self, job: str) -> bool:
+        return self._scope.may_job(job, "read")
 
 
 class FanOut:
@@ -142,11 +161,13 @@ class FanOut:
         frames: dict[Any, bytes] = {}
         for group in tuple(groups):
             if group.sees(record):
-                frame = frames.get(group.form.key)
+                shown = group.shown(record)
+                key = group.form.key if shown is record else group.sight
+                frame = frames.get(key)
                 if frame is None:
-                    frame = frames[group.form.key] = group.form.render(record)
+                    frame = frames[key] = group.form.render(shown)
                 if frame:
-                    group.pending.append((record.seq, frame, record.topic, record.permission))
+                    group.pending.append((record.seq, frame, record.topic, shown.permission))
                     group.size += len(frame)
                     self._mark(group)
 
