@@ -13,6 +13,8 @@ a string that means less than its author thinks is found by a refusal, one that 
 ``job://NAME/r``       ``job:NAME:read``
 ``job://NAME/x``       ``job:NAME:read``, ``job:NAME:run``: who may run it may see it
 =====================  ==================================================================================
+
+The way back, `spelled`, is for showing: what core4 has no words for stays as it is, in our grammar, which is read too.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sysadmd.auth.pattern import RIGHTS, check
+from sysadmd.auth.pattern import RIGHTS, check, rights
 from sysadmd.errors import BadRequest
 
 NAMESPACE = "core4"
@@ -31,11 +33,62 @@ EVERYTHING = ("call:*", "event:*", *(f"job:*:{right}" for right in RIGHTS))
 _NAME = r"(?:[A-Za-z0-9_-]|\\?\.(?!\*))*(?:\.\*)?"
 _API = re.compile(rf"api://(?P<name>{_NAME})(?:/(?P<letters>[crud]{{1,4}}))?")
 _JOB = re.compile(rf"job://(?P<name>{_NAME})/(?P<right>[rx])")
+_STARLESS = r"[A-Za-z0-9_.-]"
+_ENDS_IN_STAR = re.compile(rf"{_STARLESS}+\*?|\*")
+_CALL = re.compile(rf"{NAMESPACE}/(?P<name>{_STARLESS}+\*?|\*)(?:/(?P<action>{'|'.join(ACTIONS.values())}))?")
+"""Patterns of ours that a string can say: no star but at the end of the name."""
 
 
 def translated(permissions: Iterable[str]) -> tuple[str, ...]:
     """What these strings grant, as patterns of ours, sorted. Raises BadRequest for the first that is not exact."""
     return tuple(sorted({pattern for one in permissions for pattern in translate(one)}))
+
+
+def understood(permissions: Iterable[str]) -> tuple[str, ...]:
+    """The same, where a string may be a pattern of ours already. Raises BadRequest."""
+    strings = set(permissions)
+    ours = {one for one in strings if one != "cop" and "://" not in one}
+    return tuple(sorted({*translated(strings - ours), *map(check, ours)}))
+
+
+def spelled(patterns: Iterable[str]) -> list[str]:
+    """Patterns of ours in core4's words, sorted, as few as will do; those that it has no words for as they are."""
+    held = {one for pattern in patterns for one in rights(pattern)}
+    if held.issuperset(EVERYTHING):
+        return ["cop"]
+    actions: dict[str, set[str]] = {}
+    jobs: dict[str, set[str]] = {}
+    others: list[str] = []
+    for pattern in sorted(held):
+        kind, _, rest = pattern.partition(":")
+        if kind == "call" and (found := _CALL.fullmatch(rest)):
+            actions.setdefault(found["name"], set()).add(found["action"] or "")
+        elif kind == "job" and _ENDS_IN_STAR.fullmatch(rest.rpartition(":")[0]):
+            name, _, right = rest.rpartition(":")
+            jobs.setdefault(name, set()).add(right)
+        else:
+            others.append(pattern)
+    calls = [f"api://{_regex(name)}{_letters(which)}" for name, which in actions.items()]
+    return sorted([*calls, *_job_strings(jobs), *others])
+
+
+def _job_strings(jobs: dict[str, set[str]]) -> list[str]:
+    """core4 cannot let somebody run what they do not see."""
+    strings = []
+    for name, which in jobs.items():
+        if which == {"run"}:
+            strings.append(f"job:{name}:run")
+        else:
+            strings.append(f"job://{_regex(name)}/{'x' if 'run' in which else 'r'}")
+    return strings
+
+
+def _letters(actions: set[str]) -> str:
+    return "" if "" in actions else "/" + "".join(letter for letter, action in ACTIONS.items() if action in actions)
+
+
+def _regex(name: str) -> str:
+    return f"{name[:-1]}.*" if name.endswith("*") else name
 
 
 def translate(permission: str) -> tuple[str, ...]:

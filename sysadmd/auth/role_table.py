@@ -40,9 +40,21 @@ def roles(connection: Connection) -> dict[str, Role]:
 def granted(known: Mapping[str, Role], names: Iterable[str]) -> tuple[str, ...]:
     """Every pattern that these roles grant, sorted. A role that does not exist grants nothing."""
     patterns: set[str] = set()
-    for name in _reachable(known, names):
+    for name in reachable(known, names):
         patterns.update(known[name].patterns)
     return tuple(sorted(patterns))
+
+
+def reachable(known: Mapping[str, Role], names: Iterable[str]) -> set[str]:
+    """These roles and all that they include, however deep; each is visited once, so a cycle ends."""
+    found: set[str] = set()
+    waiting = [name for name in names if name in known]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [one for one in known[name].includes if one in known]
+    return found
 
 
 def list_roles(connection: Connection) -> list[dict[str, Any]]:
@@ -72,7 +84,7 @@ def set_role(
     known = roles(connection)
     _check_kept(name)
     check_known(known, wanted.includes)
-    if name in _reachable(known, wanted.includes):
+    if name in reachable(known, wanted.includes):
         raise BadRequest(f"role {name!r} would include itself", path="args.includes", rule="acyclic")
     after = {**known, name: wanted}
     if by is not None:
@@ -104,18 +116,6 @@ def check_known(known: Mapping[str, Role], names: Iterable[str]) -> None:
     for name in sorted(names):
         if name not in known:
             raise BadRequest(f"unknown role {name[:40]!r}; there are {', '.join(sorted(known))}", rule="enum")
-
-
-def _reachable(known: Mapping[str, Role], names: Iterable[str]) -> set[str]:
-    """These roles and all that they include, however deep; each is visited once, so a cycle ends."""
-    found: set[str] = set()
-    waiting = [name for name in names if name in known]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [one for one in known[name].includes if one in known]
-    return found
 
 
 def _check_name(name: str) -> None:

@@ -11,9 +11,16 @@ from sysadmd.store import tables
 ROLES: dict[str, list[str]] = {
     "admin": ["call:*", "event:*", "job:*:read", "job:*:run"],
     "operator": ["call:@read", "call:@run", "event:*", "job:*:read", "job:*:run"],
+    "standard_user": [
+        "call:core4/core4.api.v1.request.standard*",
+        "call:core4/core4.api.v1.request.store*/update",
+        "call:core4/core4.api.v1.server*",
+    ],
     "viewer": ["call:@read", "event:*", "job:*:read"],
 }
-"""The shipped roles, as rows of the table that others are rows of too."""
+"""The shipped roles, as rows of the table that others are rows of too. `standard_user` is what users of core4's
+programs have: their profile and the event socket, and no job of others.
+"""
 
 LANES: dict[str, int | None] = {"no_queue": None, "pkg_queue": 1, "iocage_queue": 1, "default": None, "transfer": None}
 """The dispatcher's lanes and how many attempts run in each at once, and the two of the job queue."""

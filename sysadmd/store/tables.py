@@ -93,6 +93,9 @@ role = Table(
     Column("name", Text, primary_key=True),
     Column("patterns", Json, nullable=False),  # list of permission patterns
     Column("includes", Json, nullable=False, default=list),  # list of names of roles whose patterns it has too
+    Column("realname", Text),  # for people
+    Column("created_at", Float),  # None: it was shipped, or made by a release that did not keep this
+    Column("changed_at", Float),
 )
 
 account = Table(
@@ -102,6 +105,8 @@ account = Table(
     Column("source", Text, nullable=False, default="local"),  # local | system: an account of the machine, by PAM
     Column("password_hash", Text),  # None: the account has no password
     Column("disabled", Boolean, nullable=False, default=False),
+    Column("realname", Text),  # for people
+    Column("email", Text, unique=True),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
 )

@@ -65,7 +65,7 @@ def test_names_differ_by_case(store: Store) -> None:
 
 
 def test_an_unknown_role_is_refused_with_those_there_are(store: Store) -> None:
-    with pytest.raises(BadRequest, match="unknown role 'root'; there are admin, operator, viewer"):
+    with pytest.raises(BadRequest, match="unknown role 'root'; there are admin, operator, standard_user, viewer"):
         add(store, "alice", "viewer", "root")
     assert store.read_now(account_table.list_accounts) == []
 
@@ -118,7 +118,7 @@ def test_a_rehash_does_not_undo_a_new_password(store: Store) -> None:
 
 def test_the_shipped_roles_are_in_the_policy(store: Store) -> None:
     roles = store.read_now(account_table.policy_rows).roles
-    assert set(roles) == {"admin", "operator", "viewer"}
+    assert set(roles) == {"admin", "operator", "standard_user", "viewer"}
     assert "call:*" in roles["admin"]
 
 

@@ -140,7 +140,7 @@ async def test_a_password_that_changes_during_its_check_does_not_log_in(
     trying = asyncio.create_task(auth.accounts.authenticate("alice", "secret"))
     await asyncio.sleep(0.05)
     hashed = auth.passwords.hash("other")
-    monkeypatch.setattr(auth.accounts, "_hash", lambda _: asyncio.sleep(0, hashed))
+    monkeypatch.setattr(auth.accounts, "hashed", lambda _: asyncio.sleep(0, hashed))
     await auth.accounts.passwd("alice", "other")
     gate.open.set()
     with pytest.raises(Unauthorized):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysadmd.auth.core4_permissions import ACTIONS, translate, translated
+from sysadmd.auth.core4_permissions import ACTIONS, spelled, translate, translated, understood
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest
 
@@ -150,3 +150,45 @@ def test_any_text_is_translated_or_refused(text: str) -> None:
             assert translate(permission)
         except BadRequest:
             continue
+
+
+@pytest.mark.parametrize(
+    "permissions",
+    [
+        ["cop"],
+        ["api://core4.api.v1.request.queue.history.*"],
+        ["api://a.B", "api://a.C/cr"],
+        ["api://.*/r"],
+        ["job://.*/x"],
+        ["job://a.B/r", "job://a.C.*/x"],
+        [],
+    ],
+)
+def test_what_was_said_is_shown_in_the_same_words(permissions: list[str]) -> None:
+    assert spelled(translated(permissions)) == permissions
+
+
+@pytest.mark.parametrize("pattern", ["call:@read", "event:*", "job:a*b:read", "job:a.B:run", "call:core4/a*b/read"])
+def test_what_core4_has_no_words_for_is_shown_as_it_is_and_read_again(pattern: str) -> None:
+    assert spelled([pattern]) == [pattern]
+    assert understood([pattern]) == (pattern,)
+
+
+@given(
+    st.sets(
+        st.sampled_from(
+            ["cop", "api://a.B/r", "api://a.B", "job://x.*/r", "job://x.*/x", "event:queue", "job:y:run", "call:@run"]
+        )
+    )
+)
+def test_what_is_shown_grants_what_is_stored(permissions: set[str]) -> None:
+    stored = understood(permissions)
+    shown = understood(spelled(stored))
+    assert Scope("a", (), stored).covers(shown) is None
+    assert Scope("a", (), shown).covers(stored) is None
+
+
+@pytest.mark.parametrize("permission", ["", "nonsense", "app://x", "mongodb://db", "cop:*", "job:a.B", "job://a/b/x"])
+def test_a_string_of_neither_grammar_is_refused(permission: str) -> None:
+    with pytest.raises(BadRequest):
+        understood([permission])

@@ -108,7 +108,7 @@ def test_what_is_no_role_is_refused(
 ) -> None:
     with pytest.raises(BadRequest, match=message):
         put(store, name, *patterns, includes=includes)
-    assert set(store.read_now(role_table.roles)) == {"admin", "operator", "viewer"}
+    assert set(store.read_now(role_table.roles)) == {"admin", "operator", "standard_user", "viewer"}
 
 
 def test_the_administrators_role_is_neither_changed_nor_removed(store: Store) -> None:
@@ -131,7 +131,7 @@ def test_a_role_in_use_is_not_removed(store: Store) -> None:
     store.write_now(lambda c: account_table.set_roles(c, "bob", ()))
     remove(store, "two")
     remove(store, "one")
-    assert set(store.read_now(role_table.roles)) == {"admin", "operator", "viewer"}
+    assert set(store.read_now(role_table.roles)) == {"admin", "operator", "standard_user", "viewer"}
     with pytest.raises(NotFound):
         remove(store, "one")
 

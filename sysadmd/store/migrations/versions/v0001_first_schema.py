@@ -45,9 +45,12 @@ def create_account() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=True),
         sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("realname", sa.Text(), nullable=True),
+        sa.Column("email", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_account")),
+        sa.UniqueConstraint("email", name=op.f("uq_account_email")),
     )
 
 
@@ -109,6 +112,9 @@ def create_role() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("patterns", sa.Text(), nullable=False),
         sa.Column("includes", sa.Text(), nullable=False),
+        sa.Column("realname", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=True),
+        sa.Column("changed_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_role")),
     )
 
