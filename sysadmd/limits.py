@@ -100,6 +100,14 @@ class Limits:
     """Attempts that run at once in the parallel lane."""
     kill_grace: float = 5.0
     """From TERM to KILL: what a process that is stopped has to end by itself."""
+    task_recycle: int = 1000
+    """Attempts that one child process of a worker runs before another takes its place: what tasks leak is bounded."""
+    task_idle: float = 60.0
+    """A child process without a task for this long is ended: an idle worker has none."""
+    task_stopped: float = 30.0
+    """A task whose process is stopped (SIGSTOP) for this long is ended as lost; nobody may be there to continue it."""
+    task_result: int = 1 * MIB
+    """JSON of what a task returns; more is not kept, and the output says so."""
     drain: float = 10.0
     """What a graceful stop waits for calls and sockets."""
     connections: int = 4096
