@@ -7,12 +7,10 @@ a WebSocket frame.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import msgspec
@@ -24,26 +22,22 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sysadmd.auth.authenticator import Authenticator
-from sysadmd.auth.identity import Peer
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.tokens import Tokens
 from sysadmd.errors import (
     BadRequest,
-    DeadlineExceeded,
     Forbidden,
     InternalError,
     MethodNotAllowed,
-    PayloadTooLarge,
     RpcError,
     Unauthorized,
 )
 from sysadmd.events.record import Draft
 from sysadmd.events.subscription import SubscriptionSpec
-from sysadmd.listen.discard import DiscardOutlet
-from sysadmd.listen.origin import FOREIGN_SITES, from_browser, origin_allowed
+from sysadmd.listen.door import Door, watch_client
+from sysadmd.listen.origin import from_browser
 from sysadmd.listen.sse import EventStream, StreamOutlet
 from sysadmd.listen.upgrade import UpgradeOutlet
-from sysadmd.listen.websocket import SECRET_PARAMETERS
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Session
 from sysadmd.schema import openapi
@@ -63,6 +57,18 @@ FORWARDED = frozenset({"forwarded", "x-forwarded-for", "via"})
 """Headers of proxies (RFC 7239, RFC 9110 §7.6.3)."""
 
 
+class Facade(Protocol):
+    """The paths and forms of another program's API, over our services."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Its routes, with their whole paths."""
+        ...
+
+    def paths(self, scope: Scope | None) -> Mapping[str, Any]:
+        """The `paths` of OpenAPI that somebody with this scope may use; None: a stranger."""
+        ...
+
+
 class RestApi:
     """The HTTP surface. `metrics` renders the Prometheus text; `healthy` says whether the server works; `snapshot`
     tells where each live process stands. `origins` are the web pages, besides our own, that may call.
@@ -79,15 +85,21 @@ class RestApi:
         snapshot: Callable[[], Sequence[Draft]],
         origins: Sequence[str] = (),
     ) -> None:
-        self._engine, self._authenticator, self._tokens = engine, authenticator, tokens
+        self.door = Door(engine, authenticator, tokens, origins=origins)
+        self._engine = engine
         self._metrics, self._healthy, self._snapshot = metrics, healthy, snapshot
-        self.origins = tuple(origins)
+        self._facades: list[Facade] = []
+
+    def mount(self, *facades: Facade) -> None:
+        """Serve these too, from the next `app` on."""
+        self._facades += facades
 
     def app(self, *more: BaseRoute) -> Starlette:
         """The ASGI application; `more` are routes that come before its own."""
         app = Starlette(
             routes=[
                 *more,
+                *(route for facade in self._facades for route in facade.routes()),
                 Route("/healthz", self._healthz),
                 Route("/metrics", self._serve_metrics),
                 Route("/openapi.json", self._openapi),
@@ -118,21 +130,21 @@ class RestApi:
             return Response(headers=ALLOW)
         if http.method not in VERBS:
             raise MethodNotAllowed(f"{http.method} is not offered; use GET, PUT or POST")
-        self._refuse_foreign(http)
-        session = self._engine.open(DiscardOutlet(), _peer(http))
+        self.door.refuse_foreign(http)
+        session = self.door.open(http)
         try:
-            await self._identify(http, session)
+            await self.door.identify(http, session)
             return _json({"args": await _outcome(http, session, await self._request(http, session))})
         finally:
             session.close()
 
     async def _events(self, http: HttpRequest) -> Response:
-        self._refuse_foreign(http)
+        self.door.refuse_foreign(http)
         self._engine.refuse_while_draining()
         outlet = StreamOutlet()
-        session = self._engine.open(outlet, _peer(http))
+        session = self.door.open(http, outlet)
         try:
-            await self._identify(http, session)
+            await self.door.identify(http, session)
             spec = _subscription(http, _caller(session))
             wanted = spec.replay_last and "dispatcher" in spec.topics and not self._engine.events.resumes(spec)
             session.subscriptions.add_extended(spec, self._snapshot() if wanted else ())
@@ -147,11 +159,11 @@ class RestApi:
         return _json(state, 200 if state["healthy"] else 503)
 
     async def _serve_metrics(self, http: HttpRequest) -> Response:
-        self._refuse_foreign(http)
+        self.door.refuse_foreign(http)
         if not _is_loopback(http) or from_browser(http.headers.keys()):
-            session = self._engine.open(DiscardOutlet(), _peer(http))
+            session = self.door.open(http)
             try:
-                await self._identify(http, session)
+                await self.door.identify(http, session)
                 _caller(session)
             finally:
                 session.close()
@@ -159,34 +171,24 @@ class RestApi:
 
     async def _openapi(self, http: HttpRequest) -> Response:
         """The methods that the caller may call; without a log-in, those that are for everybody."""
-        self._refuse_foreign(http)
-        session = self._engine.open(DiscardOutlet(), _peer(http))
+        self.door.refuse_foreign(http)
+        session = self.door.open(http)
         try:
-            await self._identify(http, session)
-            return _json(openapi.document(self._engine.registry.allowed(session.scope)))
+            await self.door.identify(http, session)
+            document = openapi.document(self._engine.registry.allowed(session.scope))
+            for facade in self._facades:
+                document["paths"] |= facade.paths(session.scope)
+            return _json(document)
         finally:
             session.close()
 
     # Requests
 
-    def _refuse_foreign(self, http: HttpRequest) -> None:
-        """Refuse what another site's page sends by its visitor's browser, and secrets in the URL."""
-        headers = http.headers
-        origins = headers.getlist("origin")
-        if origins and not origin_allowed(origins, headers.getlist("host"), self.origins):
-            raise Forbidden("this origin is not allowed; see the option `origins`")
-        if not origins and headers.get("sec-fetch-site") in FOREIGN_SITES:
-            raise Forbidden("links and images of other sites may not call")
-        if SECRET_PARAMETERS & {name.lower() for name in http.query_params}:
-            raise Forbidden("secrets do not belong into a URL; use the Authorization header")
-
     async def _request(self, http: HttpRequest, session: Session) -> Request:
         """The call that an HTTP request makes: the first path segment is the namespace, the last the name."""
-        limits = self._engine.limits
         args: Any = dict(http.query_params)
-        size = limits.frame_unauthenticated if session.scope is None else limits.frame_authenticated
-        if body := await _body(http, size, limits.auth_timeout):
-            args = _decode_body(body, limits.json_depth)
+        if body := await self.door.body(http, session):
+            args = _decode_body(body, self._engine.limits.json_depth)
         name = http.path_params["path"].rpartition("/")[2]
         if not name:
             raise BadRequest("the path has no name; expected /<namespace>/<name>", path="name", rule="minLength")
@@ -196,31 +198,13 @@ class RestApi:
             args = {key: value for key, value in args.items() if key != "action"}
         return Request(http.path_params["namespace"], name, action, "", args)
 
-    async def _identify(self, http: HttpRequest, session: Session) -> None:
-        """Log the session in by the Authorization header (RFC 7617 Basic, RFC 6750 Bearer), if there is one."""
-        header = http.headers.get("authorization")
-        if header is None:
-            return
-        scheme, _, credentials = header.partition(" ")
-        if scheme.lower() == "bearer":
-            token = credentials.strip()
-            scope = await self._authenticator.token(token, session.peer, session=session.id, recorded=False)
-            expires = self._engine.monotonic() + self._tokens.remaining(token)
-            session.login(scope, token, expires, self._tokens.voucher(token), method="token")
-        elif scheme.lower() == "basic":
-            name, password = _basic(credentials)
-            scope = await self._authenticator.password(name, password, session.peer, session=session.id)
-            session.login(scope, None, None, method=self._authenticator.means(scope.account))
-        else:
-            raise Unauthorized(f"the scheme {scheme[:20]!r} is not offered; use Basic or Bearer")
-
 
 async def _outcome(http: HttpRequest, session: Session, request: Request) -> Any:
     """The result of the call, which is withdrawn when its client goes away. Raises `RpcError`."""
     result: Any = None
     refused: RpcError | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_close_with_client, http, session)
+        tasks.start_soon(watch_client, http, session)
         try:
             result = await session.perform(request, SYSADM)
         except RpcError as error:
@@ -229,12 +213,6 @@ async def _outcome(http: HttpRequest, session: Session, request: Request) -> Any
     if refused is not None:
         raise refused
     return result
-
-
-async def _close_with_client(http: HttpRequest, session: Session) -> None:
-    while (await http.receive())["type"] != "http.disconnect":
-        pass
-    session.close()
 
 
 def _caller(session: Session) -> Scope:
@@ -263,35 +241,12 @@ def _subscription(http: HttpRequest, scope: Scope) -> SubscriptionSpec:
     )
 
 
-def _basic(credentials: str) -> tuple[str, str]:
-    try:
-        text = base64.b64decode(credentials.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise BadRequest("Authorization: not base64 of <name>:<password>") from error
-    name, colon, password = text.partition(":")
-    if not colon:
-        raise BadRequest("Authorization: not base64 of <name>:<password>")
-    return name, password
-
-
 def _decode_body(body: bytes, depth: int) -> Any:
     """The arguments: the body itself, or its `args` where it is an envelope."""
     args = parse(body, depth)
     if isinstance(args, dict) and "args" in args and args.keys() <= {"namespace", "name", "id", "args"}:
         return args["args"]
     return args
-
-
-async def _body(http: HttpRequest, limit: int, timeout: float) -> bytes:
-    chunks, size = [], 0
-    with anyio.move_on_after(timeout):
-        async for chunk in http.stream():
-            size += len(chunk)
-            if size > limit:
-                raise PayloadTooLarge(f"the body is longer than {limit} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks).strip()
-    raise DeadlineExceeded(f"the body did not come within {timeout:g} s")
 
 
 def _is_loopback(http: HttpRequest) -> bool:
@@ -302,10 +257,6 @@ def _is_loopback(http: HttpRequest) -> bool:
         return http.client is not None and ip_address(http.client.host).is_loopback
     except ValueError:
         return False
-
-
-def _peer(http: HttpRequest) -> Peer:
-    return Peer(http.client.host if http.client else "unknown", "rest")
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

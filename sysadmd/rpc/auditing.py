@@ -58,10 +58,17 @@ class Auditing:
         """Record a call that changes something, before it does. Raises Unavailable; None for other calls."""
         if not entry.method.mutates:
             return None
+        return self.note(session, request, entry.method.key, entry.redact(args))
+
+    def note(self, session: Session, request: Request, key: str, args: Any) -> Noted:
+        """Record a change that is about to be made, as a call of the method `key`. There is no secret in `args`.
+
+        Raises Unavailable: without a record there is no change.
+        """
         noted = next(self._numbers)
-        written = self._record(session, "call", request, method=entry.method.key, n=noted, args=_args(entry, args))
+        written = self._record(session, "call", request, method=key, n=noted, args=_bounded(args))
         if written is not None and written.done() and written.exception() is not None:
-            self._record(session, "failed", request, method=entry.method.key, n=noted, code=Unavailable.code)
+            self._record(session, "failed", request, method=key, n=noted, code=Unavailable.code)
             raise Unavailable("the audit trail cannot be written")
         return Noted(noted, written)
 
@@ -86,11 +93,10 @@ def _is_login(method: str) -> bool:
     return method.startswith("rpc/auth")
 
 
-def _args(entry: Entry, args: Any) -> Any:
-    redacted = entry.redact(args)
-    text = msgspec.json.encode(redacted)
+def _bounded(args: Any) -> Any:
+    text = msgspec.json.encode(args)
     if len(text) <= ARGS_BYTES:
-        return redacted
+        return args
     return {
         "cut": text[:ARGS_BYTES].decode(errors="ignore"),
         "bytes": len(text),

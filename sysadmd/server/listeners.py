@@ -97,7 +97,7 @@ class Listeners:
         self.websocket.origins, self.websocket.classic = tuple(config.origins), config.classic
         if self.http is not None and self._rest is not None:
             self.http.trust(config.rest.trusted_proxies)
-            self._rest.origins = tuple(config.origins)
+            self._rest.door.origins = tuple(config.origins)
         self._certificate.configured = config.listen
         self._certificate.refresh()
         self.ask_clients()

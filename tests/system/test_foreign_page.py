@@ -119,7 +119,7 @@ async def tried(live: LiveApp, directory: Path, origins: bool) -> tuple[dict[str
         if origins:
             live.app.listeners.websocket.origins = (served.origin,)
             assert live.app.listeners._rest is not None
-            live.app.listeners._rest.origins = (served.origin,)
+            live.app.listeners._rest.door.origins = (served.origin,)
         upgrade = live.rest_url.replace("http", "ws", 1) + "/ws"
         given = {"ws": live.url, "upgrade": upgrade, "rest": live.rest_url, "password": PASSWORD}
         served.page = PAGE % json.dumps(given)
