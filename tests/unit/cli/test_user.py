@@ -102,7 +102,7 @@ def test_a_bad_name_is_refused(state: Path, name: str, capsys: pytest.CaptureFix
 
 def test_an_unknown_role_is_refused_with_the_known_ones(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert user(state, "add", "quentin", "--role", "emperor", "--generate") == 1
-    assert "admin, operator, viewer" in capsys.readouterr().err
+    assert "admin, operator, standard_user, viewer" in capsys.readouterr().err
 
 
 def test_a_password_is_changed(
