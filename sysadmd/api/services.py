@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sysadmd.config import Config
     from sysadmd.dispatcher import Dispatcher
     from sysadmd.events.log import EventLog
+    from sysadmd.jobs.queue import Queue
     from sysadmd.keys.sealing import Sealing
     from sysadmd.lifepreserver import LifePreserver
     from sysadmd.rpc.registry import Registry
@@ -46,6 +47,7 @@ class Services:
     throttle: Throttle
     audit: Audit
     dispatcher: Dispatcher
+    queue: Queue
     system_state: SystemState
     life_preserver: LifePreserver
     sealing: Sealing

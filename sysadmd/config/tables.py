@@ -93,6 +93,40 @@ class SystemStateConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """The job queue. `lease`: seconds that a worker holds a step without a word. `task_slots`, `transfer_slots`: steps
+    that the server's own worker runs at once; 0 for none.
+    """
+
+    lease: float = 30.0
+    task_slots: int = 4
+    transfer_slots: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """What is kept of the past: seconds (`_age`) and numbers (`_count`), whichever is less; None for all of it.
+
+    `jobs` are those that left the queue and the dispatcher's finished ones, with their output files.
+    """
+
+    jobs_age: float | None = 30 * 86_400.0
+    jobs_count: int | None = 100_000
+    events_age: float | None = 30 * 86_400.0
+    events_count: int | None = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    """A job that is enqueued by the clock. `cron`: five fields. `timezone`: an IANA name; None for the system's."""
+
+    cron: str
+    job: str
+    args: Mapping[str, object] = field(default_factory=dict)
+    timezone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """The server's own log."""
 
@@ -163,6 +197,9 @@ class Config:
     sites: Mapping[int, SiteConfig] = field(default_factory=dict)
     relay: RelayConfig = RelayConfig()
     dispatcher: DispatcherConfig = DispatcherConfig()
+    jobs: JobsConfig = JobsConfig()
+    schedules: Mapping[str, ScheduleConfig] = field(default_factory=dict)
+    retention: RetentionConfig = RetentionConfig()
     lifepreserver: LifePreserverConfig = LifePreserverConfig()
     system_state: SystemStateConfig = SystemStateConfig()
     log: Log = Log()

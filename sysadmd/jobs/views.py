@@ -6,7 +6,7 @@ seconds. Nothing here is a promise to a client: each facade renders its own form
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -185,3 +185,20 @@ class SummaryRow(msgspec.Struct, frozen=True):
     killed: bool
     n: int
     progress: float | None
+
+
+class HistoryRow(msgspec.Struct, frozen=True):
+    """The queue after one change: `counts` by state, and their sum."""
+
+    seq: int
+    time: float
+    event: str
+    counts: Mapping[str, int]
+    total: int
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Rows of one page, and how many rows there are on all pages."""
+
+    rows: Sequence[HistoryRow]
+    total: int

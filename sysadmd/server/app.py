@@ -19,6 +19,7 @@ from sysadmd.api.services import Services
 from sysadmd.config import Config
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
+from sysadmd.jobs.queue import Queue
 from sysadmd.keys.sealing import Sealing
 from sysadmd.lifepreserver import LifePreserver
 from sysadmd.rpc.engine import Engine
@@ -54,6 +55,7 @@ class App:
         self.dispatcher = Dispatcher(self.store, self.events, config, launch_executor=config.dispatcher.launch_executor)
         auth = self.auth = Auth(self.store, self.events, config, system_check=self.dispatcher)
         self.dispatcher.record_in(auth.audit)
+        self.queue = Queue(self.store, self.events, config)
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
@@ -87,6 +89,7 @@ class App:
             throttle=auth.throttle,
             audit=auth.audit,
             dispatcher=self.dispatcher,
+            queue=self.queue,
             system_state=self.system_state,
             life_preserver=self.life_preserver,
             sealing=self.sealing,
@@ -109,6 +112,7 @@ class App:
             await tasks.start(partial(self.auth.audit.run, version=__version__))
             await tasks.start(self.engine.run)
             await tasks.start(self.dispatcher.run)
+            await tasks.start(self.queue.run)
             tasks.start_soon(self.system_state.run)
             await tasks.start(self.life_preserver.run)
             tasks.start_soon(self.auth.tokens.run)
@@ -155,6 +159,7 @@ class App:
         self.engine.limits = self.events.limits = self.config.limits
         self.auth.reconfigure(self.config)
         self.dispatcher.reconfigure(self.config)
+        self.queue.reconfigure(self.config)
         self.listeners.reconfigure(self.config)
         self.links.reconfigure(self.config)
 

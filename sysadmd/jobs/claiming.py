@@ -1,0 +1,211 @@
+"""Giving due steps to a worker: a few looks into an index, whatever waits or is finished (ready.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from sysadmd.jobs import lifecycle
+from sysadmd.jobs import queue_table as table
+from sysadmd.jobs.ids import new_lease
+from sysadmd.jobs.lifecycle import QueuedJob, QueuedStep
+from sysadmd.jobs.queue_rows import job_view, step_view
+from sysadmd.jobs.ready import ReadyKey, parse
+from sysadmd.jobs.turn import Turn
+from sysadmd.jobs.views import Claim, Worker
+from sysadmd.store.tables import job as jobs
+from sysadmd.store.tables import step as steps
+
+OUTPUT_HOUR = 5
+"""Digits of a job's id that name the directory of its output, as the dispatcher has it."""
+
+
+@dataclass(slots=True)
+class ClaimRequest:
+    """A worker that has room for `limit` steps of these kinds; `running` counts what it runs by the name of the job."""
+
+    worker: Worker
+    limit: int
+    kinds: frozenset[str]
+    running: Mapping[str, int] = field(default_factory=dict)
+
+
+class _Room:
+    """What one claim may still take, of each name and in each lane."""
+
+    def __init__(self, turn: Turn, request: ClaimRequest) -> None:
+        self._turn, self._request = turn, request
+        self.left = request.limit
+        self._names: dict[str, int] = {}
+        self._lanes: dict[str, int | None] = {}
+
+    def of(self, key: ReadyKey) -> int:
+        """Steps of a key that the worker may take, before its lane's limit."""
+        if key.kind not in self._request.kinds or key.worker not in (None, self._request.worker.id):
+            return 0
+        lane = self._turn.lanes().get(key.lane)
+        if lane is None or lane.paused:
+            return 0
+        if key.max_parallel is None:
+            return self.left
+        return min(self.left, key.max_parallel - self.running(key.name))
+
+    def running(self, name: str) -> int:
+        """What this worker runs of a name."""
+        return self._request.running.get(name, 0) + self._names.get(name, 0)
+
+    def lane(self, name: str) -> int | None:
+        """Further jobs that may begin to run in a lane; None: any number."""
+        if name not in self._lanes:
+            most = self._turn.lanes()[name].max_running
+            running = 0 if most is None else _running(self._turn.connection, name)
+            self._lanes[name] = None if most is None else max(0, most - running)
+        return self._lanes[name]
+
+    def take(self, job: QueuedJob, *, begins: bool) -> None:
+        """One step is taken."""
+        self.left -= 1
+        self._names[job.name] = self._names.get(job.name, 0) + 1
+        room = self._lanes.get(job.lane)
+        if begins and room is not None:
+            self._lanes[job.lane] = room - 1
+
+
+def claim(turn: Turn, request: ClaimRequest) -> list[Claim]:
+    """Lease what the worker may take, best first."""
+    turn.flush()
+    room = _Room(turn, request)
+    found: list[QueuedJob] = []
+    for text in _ready_keys(turn.connection):
+        key = parse(text)
+        most = room.of(key)
+        if most > 0:
+            found += _candidates(turn, text, room.lane(key.lane), most)
+    found.sort(key=lambda job: (table.rank_of(job), job.seq))
+    taken = _take(turn, request, room, found)
+    return _claims(turn, taken)
+
+
+def _take(
+    turn: Turn, request: ClaimRequest, room: _Room, found: Iterable[QueuedJob]
+) -> list[tuple[str, table.OpenAttempt, QueuedStep]]:
+    chosen = [job for job in found if job.ready][: request.limit * 4]
+    only = _only_steps(turn.connection, [job.id for job in chosen if job.single])
+    taken = []
+    for job in chosen:
+        if room.left <= 0:
+            break
+        begins, lane = job.state != "running", room.lane(job.lane)
+        most = room.left if job.max_parallel is None else min(room.left, job.max_parallel - room.running(job.name))
+        if most <= 0 or (begins and lane is not None and lane <= 0):
+            continue
+        due = _due_steps(turn, job, only, most)
+        if not due:
+            turn.put(lifecycle.due(job, turn.first_due(job), turn.now))
+            continue
+        for step in due:
+            taken.append(_lease(turn, job.id, step, request.worker))
+            room.take(job, begins=begins)
+            begins = False
+    return taken
+
+
+def _lease(turn: Turn, job_id: str, step: QueuedStep, worker: Worker) -> tuple[str, table.OpenAttempt, QueuedStep]:
+    job, leased, _ = change = lifecycle.lease(turn.job(job_id), step, worker=worker.id, now=turn.now)
+    assert leased is not None
+    attempt = table.OpenAttempt(
+        job_id=job.id,
+        idx=step.idx,
+        n=leased.starts,
+        worker_id=worker.id,
+        host=worker.host,
+        lease_id=new_lease(),
+        lease_until=turn.now + turn.lease_seconds,
+        created_at=turn.now,
+        output_path=f"{job.id[:OUTPUT_HOUR]}/{job.id}.{step.idx}.{leased.starts}.log",
+    )
+    turn.put(change)
+    turn.add_attempt(attempt, leased)
+    return job.id, attempt, leased
+
+
+def _claims(turn: Turn, taken: list[tuple[str, table.OpenAttempt, QueuedStep]]) -> list[Claim]:
+    """What the worker needs to run them: arguments and specs, read for those that were taken only."""
+    if not taken:
+        return []
+    ids = {job_id for job_id, _, _ in taken}
+    args: dict[str, Any] = {
+        row.id: row.args for row in turn.connection.execute(select(jobs.c.id, jobs.c.args).where(jobs.c.id.in_(ids)))
+    }
+    specs: dict[tuple[str, int], Any] = {}
+    by_idx: dict[int, list[str]] = {}
+    for job_id, _, step in taken:
+        by_idx.setdefault(step.idx, []).append(job_id)
+    whole = select(steps.c.job_id, steps.c.idx, steps.c.spec)
+    for job_id in ids if len(by_idx) > 1 else ():
+        mine = [step.idx for other, _, step in taken if other == job_id]
+        for row in turn.connection.execute(whole.where(steps.c.job_id == job_id, steps.c.idx.in_(mine))):
+            specs[row.job_id, row.idx] = row.spec
+    if len(by_idx) == 1:
+        for row in turn.connection.execute(whole.where(steps.c.job_id.in_(ids), steps.c.idx == next(iter(by_idx)))):
+            specs[row.job_id, row.idx] = row.spec
+    return [
+        Claim(
+            job_view(turn.job(job_id), args[job_id]),
+            step_view(step, specs[job_id, step.idx]),
+            attempt.lease_id,
+            attempt.n,
+            attempt.output_path,
+            turn.lease_seconds,
+        )
+        for job_id, attempt, step in taken
+    ]
+
+
+def _ready_keys(connection: Connection) -> list[str]:
+    """The keys that jobs are ready under, each found by one look into the index."""
+    least = select(func.min(jobs.c.ready_key).label("key")).where(jobs.c.ready_key.is_not(None))
+    keys = least.cte("keys", recursive=True)
+    following = select(func.min(jobs.c.ready_key)).where(jobs.c.ready_key > keys.c.key).scalar_subquery()
+    keys = keys.union_all(select(following).where(keys.c.key.is_not(None)))
+    return list(connection.execute(select(keys.c.key).where(keys.c.key.is_not(None))).scalars())
+
+
+def _candidates(turn: Turn, key: str, lane_room: int | None, most: int) -> list[QueuedJob]:
+    """The best jobs of a key; in a full lane those that run already and have more steps."""
+    wanted = select(*table.job_columns()).where(jobs.c.ready_key == key).order_by(jobs.c.rank, jobs.c.seq)
+    limit = most
+    if lane_room is not None:
+        running = wanted.where(jobs.c.lane == parse(key).lane, jobs.c.state == "running").limit(most)
+        found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(running).mappings()]
+        wanted, limit = wanted.where(jobs.c.state != "running"), min(most, lane_room)
+    else:
+        found = []
+    rows = turn.connection.execute(wanted.limit(limit).with_for_update(skip_locked=True)).mappings()
+    return found + [turn.seen(table.job_of(row)) for row in rows]
+
+
+def _only_steps(connection: Connection, ids: list[str]) -> dict[str, QueuedStep]:
+    """The steps of jobs that have one."""
+    found: dict[str, QueuedStep] = {}
+    if ids:
+        wanted = select(*table.step_columns()).where(steps.c.job_id.in_(ids), steps.c.idx == 0)
+        found.update((row[0], table.step_of(row)) for row in connection.execute(wanted))
+    return found
+
+
+def _due_steps(turn: Turn, job: QueuedJob, only: Mapping[str, QueuedStep], most: int) -> list[QueuedStep]:
+    if job.single:
+        step = only.get(job.id)
+        return [step] if step is not None and step.run_after <= turn.now else []
+    mine = (steps.c.job_id == job.id) & (steps.c.claim == job.counters.stage) & (steps.c.run_after <= turn.now)
+    wanted = select(*table.step_columns()).where(mine).order_by(steps.c.run_after, steps.c.idx).limit(most)
+    return [table.step_of(row) for row in turn.connection.execute(wanted)]
+
+
+def _running(connection: Connection, lane: str) -> int:
+    wanted = select(func.count()).where(jobs.c.lane == lane, jobs.c.state == "running")
+    return connection.execute(wanted).scalar() or 0

@@ -1,0 +1,196 @@
+"""What is asked of stored jobs: one, many, their steps, attempts and history. For a reader's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Select, func, select
+
+from sysadmd.jobs import queue_table as table
+from sysadmd.jobs.queue_events import QUEUE
+from sysadmd.jobs.queue_rows import attempt_view, job_view, step_view
+from sysadmd.jobs.views import AttemptView, HistoryPage, HistoryRow, JobView, StepView
+from sysadmd.store import Store
+from sysadmd.store.tables import attempt as attempts
+from sysadmd.store.tables import event as events
+from sysadmd.store.tables import job as jobs
+from sysadmd.store.tables import step as steps
+
+ROWS_MAX = 1000
+"""Rows of one answer; whoever wants more asks for the next page."""
+
+_MINE = jobs.c.counters.is_not(None)
+"""A job of the queue, and not the dispatcher's."""
+
+
+def detail(connection: Connection, key: str | int) -> JobView | None:
+    """A job by its id or its number."""
+    column = jobs.c.seq if isinstance(key, int) else jobs.c.id
+    found = _jobs(connection, _select().where(column == key))
+    return found[0] if found else None
+
+
+def by_ext_id(connection: Connection, ext_id: str) -> JobView | None:
+    """The newest job of that name of its owner's."""
+    found = _jobs(connection, _select().where(jobs.c.ext_id == ext_id).order_by(jobs.c.seq.desc()).limit(1))
+    return found[0] if found else None
+
+
+def listing(
+    connection: Connection,
+    *,
+    states: Collection[str] | None = None,
+    name: str | None = None,
+    owner: str | None = None,
+    kinds: Collection[str] | None = None,
+    archived: bool | None = False,
+    after: int | None = None,
+    limit: int = 100,
+) -> list[JobView]:
+    """Jobs, newest first; `after` is the number of the last one of the page before."""
+    wanted = _select()
+    if archived is not None:
+        wanted = wanted.where(jobs.c.archived_at.is_not(None) if archived else jobs.c.live == 1)
+    if states is not None:
+        wanted = wanted.where(jobs.c.state.in_(sorted(states)))
+    if kinds is not None:
+        wanted = wanted.where(jobs.c.kind.in_(sorted(kinds)))
+    if name is not None:
+        wanted = wanted.where(jobs.c.name == name)
+    if owner is not None:
+        wanted = wanted.where(jobs.c.owner == owner)
+    if after is not None:
+        wanted = wanted.where(jobs.c.seq < after)
+    return _jobs(connection, wanted.order_by(jobs.c.seq.desc()).limit(_rows(limit)))
+
+
+def list_steps(connection: Connection, job_id: str, after: int | None = None, limit: int = 100) -> list[StepView]:
+    """Steps of a job in order, from the one after number `after` on."""
+    wanted = select(*table.step_columns(), steps.c.spec).where(steps.c.job_id == job_id)
+    if after is not None:
+        wanted = wanted.where(steps.c.idx > after)
+    rows = connection.execute(wanted.order_by(steps.c.idx).limit(_rows(limit)))
+    return [step_view(table.step_of(row[:-1]), row[-1]) for row in rows]
+
+
+def list_attempts(connection: Connection, job_id: str, idx: int | None = None) -> list[AttemptView]:
+    """Attempts of a step (None: of all steps) in order."""
+    names = table.OpenAttempt.__struct_fields__
+    wanted = select(*(attempts.c[name] for name in names)).where(attempts.c.job_id == job_id)
+    if idx is not None:
+        wanted = wanted.where(attempts.c.idx == idx)
+    rows = connection.execute(wanted.order_by(attempts.c.idx, attempts.c.n).limit(ROWS_MAX)).mappings()
+    return [attempt_view(table.OpenAttempt(**{name: row[name] for name in names})) for row in rows]
+
+
+def history(
+    connection: Connection,
+    *,
+    page: int = 0,
+    per_page: int = 10,
+    newest_first: bool = True,
+    start: float | None = None,
+    end: float | None = None,
+) -> HistoryPage:
+    """How many jobs there were after each change of the queue, as its events tell; pages count from 0."""
+    mine = events.c.topic == QUEUE
+    if start is not None:
+        mine &= events.c.time >= start
+    if end is not None:
+        mine &= events.c.time <= end
+    total = connection.execute(select(func.count()).select_from(events).where(mine)).scalar() or 0
+    order = events.c.seq.desc() if newest_first else events.c.seq
+    size = _rows(per_page)
+    wanted = select(events.c.seq, events.c.time, events.c.data).where(mine).order_by(order)
+    rows = connection.execute(wanted.limit(size).offset(max(0, page) * size))
+    return HistoryPage([_history_row(row.seq, row.time, row.data) for row in rows], total)
+
+
+def _history_row(seq: int, time: float, data: str) -> HistoryRow:
+    found: dict[str, Any] = msgspec.json.decode(data)
+    counts = found.get("counts") or {}
+    return HistoryRow(seq, time, found.get("event", ""), counts, sum(counts.values()))
+
+
+def _select() -> Select[Any]:
+    return select(*table.job_columns(), jobs.c.args).where(_MINE)
+
+
+def _jobs(connection: Connection, wanted: Select[Any]) -> list[JobView]:
+    found = []
+    for row in connection.execute(wanted).mappings():
+        values = {str(name): value for name, value in row.items()}
+        args = values.pop("args")
+        found.append(job_view(table.job_from(values), args))
+    return found
+
+
+def _rows(limit: int) -> int:
+    return max(1, min(limit, ROWS_MAX))
+
+
+class JobReader:
+    """The reading half of the queue. Every method belongs to the event loop's thread; threads read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def detail(self, key: str | int) -> JobView | None:
+        """A job by its id or its number."""
+        return await self._store.read(lambda connection: detail(connection, key))
+
+    async def by_ext_id(self, ext_id: str) -> JobView | None:
+        """The newest job with that name of its owner's."""
+        return await self._store.read(lambda connection: by_ext_id(connection, ext_id))
+
+    async def listing(
+        self,
+        *,
+        states: Collection[str] | None = None,
+        name: str | None = None,
+        owner: str | None = None,
+        kinds: Collection[str] | None = None,
+        archived: bool | None = False,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[JobView]:
+        """Jobs, newest first, 1000 at most; `after` is the `seq` of the last one of the page before. `archived`: those
+        that left the queue (None: both).
+        """
+        return await self._store.read(
+            lambda connection: listing(
+                connection,
+                states=states,
+                name=name,
+                owner=owner,
+                kinds=kinds,
+                archived=archived,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    async def steps(self, job_id: str, after: int | None = None, limit: int = 100) -> list[StepView]:
+        """Steps of a job in order, 1000 at most, from the one after `after` on."""
+        return await self._store.read(lambda connection: list_steps(connection, job_id, after, limit))
+
+    async def attempts(self, job_id: str, idx: int | None = None) -> list[AttemptView]:
+        """Attempts of a step (None: of all steps) in order, 1000 at most."""
+        return await self._store.read(lambda connection: list_attempts(connection, job_id, idx))
+
+    async def history(
+        self,
+        page: int = 0,
+        per_page: int = 10,
+        sort: int = -1,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> HistoryPage:
+        """Counts after each change, newest first (`sort` 1: oldest first); pages count from 0, times are inclusive."""
+        return await self._store.read(
+            lambda connection: history(
+                connection, page=page, per_page=per_page, newest_first=sort < 0, start=start, end=end
+            )
+        )

@@ -1,0 +1,297 @@
+"""Jobs of the queue in the store: rows into values, and the difference of old and new values as a few statements.
+
+All functions take a SQLAlchemy Core connection and run in the caller's transaction. What a turn of the queue changed
+goes out in one executemany for each table (store.prepared), however many jobs it was. A row that is read to be changed
+is locked where the database can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+
+from sysadmd.jobs.counters import REASONS, Counters
+from sysadmd.jobs.lifecycle import QueuedJob, QueuedStep
+from sysadmd.jobs.ready import ready_key
+from sysadmd.store.prepared import Prepared, encode
+from sysadmd.store.tables import attempt as attempts
+from sysadmd.store.tables import job as jobs
+from sysadmd.store.tables import step as steps
+
+Values = tuple[Any, ...]
+"""One row, in the order of its statement's names."""
+
+IN_LIST = 500
+"""Values of one IN list: SQLite takes some 32,000 parameters, and a statement is made for each length."""
+
+
+class OpenAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt under a lease; the fields are the columns of `attempt`. Without `lease_until` it is at its end."""
+
+    job_id: str
+    idx: int
+    n: int
+    worker_id: str
+    host: str
+    lease_id: str
+    lease_until: float | None
+    created_at: float
+    output_path: str
+    heartbeat_at: float | None = None
+    pid: int | None = None
+    pid_start: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    outcome: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: Any = None
+    usage: Any = None
+    output_bytes: int | None = None
+
+
+JOB_FIXED = (
+    "id", "seq", "kind", "name", "lane", "owner", "created_at", "ext_id", "unique_key", "priority", "force",
+    "tries_max", "run_after", "retry_delay", "defer_delay", "defer_max", "wall_time", "zombie_time", "timeout",
+    "max_parallel", "on_lost", "worker_selector", "parent_id",
+)  # fmt: skip
+JOB_MOVING = (
+    "state", "due_at", "tries_used", "trial", "defer_deadline", "worker", "started_at", "finished_at", "archived_at",
+    "runtime", "heartbeat_at", "progress", "progress_msg", "child_id", "zombie_at", "wall_at", "kill_requested_at",
+    "kill_requested_by", "remove_requested_at", "remove_requested_by",
+)  # fmt: skip
+STEP_MOVING = ("state", "tries_max", "tries_used", "starts", "run_after", "claim", "result", "progress")
+STEP_FIXED = ("job_id", "idx", "stage", "type", "size")
+ATTEMPT_KEY = ("job_id", "idx", "n", "lease_id")
+ATTEMPT_FIXED = ("worker_id", "host", "created_at", "output_path")
+ATTEMPT_MOVING = (
+    "lease_until", "heartbeat_at", "pid", "pid_start", "started_at", "finished_at", "outcome", "exit_code", "signal",
+    "error", "usage", "output_bytes",
+)  # fmt: skip
+
+_DERIVED = ("counters", "last_error", "ready_key", "live")
+_JOB_INSERTED = (*JOB_FIXED, *JOB_MOVING, *_DERIVED, "rank", "args", "log_uid", "rev")
+_STEP_INSERTED = (*STEP_FIXED, *STEP_MOVING, "spec")
+_ATTEMPT_INSERTED = (*ATTEMPT_KEY, *ATTEMPT_FIXED, *ATTEMPT_MOVING)
+
+
+def _named(names: Iterable[str]) -> Mapping[str, Any]:
+    return {name: bindparam(name) for name in names}
+
+
+def _bound(names: Iterable[str]) -> Mapping[str, Any]:
+    return {name: bindparam(f"new_{name}") for name in names}
+
+
+def _old(names: Iterable[str], table: Any) -> list[Any]:
+    return [table.c[name] == bindparam(f"old_{name}") for name in names]
+
+
+def _names(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
+    return (*(f"old_{name}" for name in old), *(f"new_{name}" for name in new))
+
+
+_JOB_UPDATED = (*JOB_MOVING, *_DERIVED)
+_INSERT_JOB = Prepared(insert(jobs).values(_named(_JOB_INSERTED)), _JOB_INSERTED)
+_INSERT_STEP = Prepared(insert(steps).values(_named(_STEP_INSERTED)), _STEP_INSERTED)
+_INSERT_ATTEMPT = Prepared(insert(attempts).values(_named(_ATTEMPT_INSERTED)), _ATTEMPT_INSERTED)
+_UPDATE_JOB = Prepared(
+    update(jobs).where(*_old(["id"], jobs)).values(rev=jobs.c.rev + literal_column("1"), **_bound(_JOB_UPDATED)),
+    _names(["id"], _JOB_UPDATED),
+)
+_UPDATE_STEP = Prepared(
+    update(steps).where(*_old(["job_id", "idx"], steps)).values(_bound(STEP_MOVING)),
+    _names(["job_id", "idx"], STEP_MOVING),
+)
+# The lease is the fence: what comes under another one changes nothing.
+_UPDATE_ATTEMPT = Prepared(
+    update(attempts).where(*_old(ATTEMPT_KEY, attempts)).values(_bound(ATTEMPT_MOVING)),
+    _names(ATTEMPT_KEY, ATTEMPT_MOVING),
+)
+_WAITS = or_(*(steps.c.state == literal_column(f"'{state}'") for state in REASONS))
+_REST_STEPS = Prepared(
+    update(steps)
+    .where(steps.c.job_id == bindparam("old_job_id"), _WAITS)
+    .values(state=bindparam("new_state"), claim=null()),
+    ("old_job_id", "new_state"),
+)
+_DUE_NOW = Prepared(
+    update(steps).where(steps.c.job_id == bindparam("old_job_id"), _WAITS).values(run_after=bindparam("new_run_after")),
+    ("old_job_id", "new_run_after"),
+)
+_JOB_COLUMNS = [
+    *(jobs.c[name] for name in (*JOB_FIXED, *JOB_MOVING, "rev", "last_error")),
+    jobs.c.ready_key,
+    type_coerce(jobs.c.counters, Text).label("counters"),
+]
+_STEP_COLUMNS = [steps.c[name] for name in (*STEP_FIXED, *STEP_MOVING) if name != "claim"]
+_ATTEMPT_COLUMNS = [attempts.c[name] for name in OpenAttempt.__struct_fields__]
+_COUNTERS = msgspec.json.Decoder(Counters)
+
+
+def _lists(values: Iterable[str]) -> Iterator[list[str]]:
+    """The values in order, a list for each statement."""
+    ordered = sorted(values)
+    return (ordered[start : start + IN_LIST] for start in range(0, len(ordered), IN_LIST))
+
+
+def job_of(row: RowMapping) -> QueuedJob:
+    """The value of a row of `job_columns`."""
+    return job_from({str(key): value for key, value in row.items()})
+
+
+def job_from(values: dict[str, Any]) -> QueuedJob:
+    """The value of the columns, which it takes apart."""
+    values["counters"] = _COUNTERS.decode(values["counters"])
+    values["ready"] = values.pop("ready_key") is not None
+    values["force"] = bool(values["force"])
+    return QueuedJob(**values)
+
+
+def job_columns() -> list[Any]:
+    """The columns of a job that decide."""
+    return list(_JOB_COLUMNS)
+
+
+def step_columns() -> list[Any]:
+    """The columns of a step that decide."""
+    return list(_STEP_COLUMNS)
+
+
+def load_jobs(connection: Connection, ids: Iterable[str]) -> dict[str, QueuedJob]:
+    """Jobs of the queue by id, locked for this transaction."""
+    found: dict[str, QueuedJob] = {}
+    for some in _lists(ids):
+        wanted = select(*_JOB_COLUMNS).where(jobs.c.id.in_(some), jobs.c.counters.is_not(None))
+        for row in connection.execute(wanted.order_by(jobs.c.id).with_for_update()).mappings():
+            found[row["id"]] = job_of(row)
+    return found
+
+
+def load_held(connection: Connection, leases: Iterable[str]) -> dict[str, tuple[OpenAttempt, QueuedStep]]:
+    """Open attempts and their steps, by lease."""
+    found: dict[str, tuple[OpenAttempt, QueuedStep]] = {}
+    count = len(_ATTEMPT_COLUMNS)
+    joined = attempts.join(steps, (steps.c.job_id == attempts.c.job_id) & (steps.c.idx == attempts.c.idx))
+    for some in _lists(leases):
+        wanted = select(*_ATTEMPT_COLUMNS, *_STEP_COLUMNS).select_from(joined)
+        for row in connection.execute(wanted.where(attempts.c.lease_id.in_(some), attempts.c.lease_until.is_not(None))):
+            attempt = OpenAttempt(**dict(zip(OpenAttempt.__struct_fields__, row[:count], strict=True)))
+            found[attempt.lease_id] = attempt, step_of(row[count:])
+    return found
+
+
+def step_of(row: Sequence[Any]) -> QueuedStep:
+    """The value of a row of `step_columns`."""
+    values = {column.name: value for column, value in zip(_STEP_COLUMNS, row, strict=True)}
+    for name in ("starts", "size", "run_after"):
+        values[name] = values[name] or 0
+    return QueuedStep(**values)
+
+
+def load_step(connection: Connection, job_id: str, idx: int) -> QueuedStep | None:
+    """One step."""
+    row = connection.execute(select(*_STEP_COLUMNS).where(steps.c.job_id == job_id, steps.c.idx == idx)).first()
+    return None if row is None else step_of(row)
+
+
+def first_due(connection: Connection, job: QueuedJob) -> float | None:
+    """When the first step of the open stage that waits is due; None: none waits."""
+    if job.single:
+        step = load_step(connection, job.id, 0)
+        return step.run_after if step is not None and step.state in REASONS else None
+    wanted = select(func.min(steps.c.run_after)).where(steps.c.job_id == job.id, steps.c.claim == job.counters.stage)
+    return connection.execute(wanted).scalar()
+
+
+class Rows:
+    """Rows that one turn writes, until it does."""
+
+    def __init__(self) -> None:
+        self.new_jobs: list[Values] = []
+        self.new_steps: list[Values] = []
+        self.jobs: dict[str, QueuedJob] = {}
+        self.steps: dict[tuple[str, int], tuple[QueuedJob, QueuedStep]] = {}
+        self.new_attempts: list[Values] = []
+        self.attempts: dict[str, OpenAttempt] = {}
+        self.rest: list[Values] = []
+        """(job id, state that its waiting steps get)"""
+        self.due_now: list[Values] = []
+        """(job id, time from which its waiting steps are due)"""
+
+    def insert_job(self, job: QueuedJob, args: Any) -> None:
+        """A new job; its steps follow."""
+        moving = [getattr(job, name) for name in (*JOB_FIXED, *JOB_MOVING)]
+        self.new_jobs.append((*moving, *_derived(job), rank_of(job), encode(args), job.id, 0))
+
+    def insert_step(self, job: QueuedJob, step: QueuedStep, spec: Any) -> None:
+        """A new step of a job."""
+        fixed = [getattr(step, name) for name in STEP_FIXED]
+        self.new_steps.append((*fixed, *_step_moving(job, step), encode(spec)))
+
+    def insert_attempt(self, attempt: OpenAttempt) -> None:
+        """A new attempt of a step."""
+        key = [getattr(attempt, name) for name in (*ATTEMPT_KEY, *ATTEMPT_FIXED)]
+        self.new_attempts.append((*key, *_attempt_moving(attempt)))
+
+    def write(self, connection: Connection) -> None:
+        """Write and forget them."""
+        _INSERT_JOB.run(connection, self.new_jobs)
+        _INSERT_STEP.run(connection, self.new_steps)
+        _INSERT_ATTEMPT.run(connection, self.new_attempts)
+        _UPDATE_JOB.run(connection, [(job.id, *_job_moving(job)) for job in self.jobs.values()])
+        changed = [(step.job_id, step.idx, *_step_moving(job, step)) for job, step in self.steps.values()]
+        _UPDATE_STEP.run(connection, changed)
+        keyed = [
+            (*(getattr(one, name) for name in ATTEMPT_KEY), *_attempt_moving(one)) for one in self.attempts.values()
+        ]
+        _UPDATE_ATTEMPT.run(connection, keyed)
+        _DUE_NOW.run(connection, self.due_now)
+        _REST_STEPS.run(connection, self.rest)
+        self.__init__()  # type: ignore[misc]
+
+
+def rank_of(job: QueuedJob) -> int:
+    """Its place among the jobs that may be claimed: lower first."""
+    return (0 if job.force else 1 << 32) - job.priority
+
+
+def _derived(job: QueuedJob) -> Values:
+    ready = ready_key(job) if job.ready else None
+    return encode(job.counters), encode(job.last_error), ready, None if job.archived_at else 1
+
+
+def _job_moving(job: QueuedJob) -> Values:
+    return (*[getattr(job, name) for name in JOB_MOVING], *_derived(job))
+
+
+def _step_moving(job: QueuedJob, step: QueuedStep) -> Values:
+    claim = step.stage if step.state in REASONS and not job.single else None
+    state = (step.state, step.tries_max, step.tries_used, step.starts, step.run_after)
+    return (*state, claim, encode(step.result), encode(step.progress))
+
+
+def _attempt_row(attempt: OpenAttempt) -> Values:
+    return (*(getattr(attempt, name) for name in ATTEMPT_KEY), *_attempt_moving(attempt))
+
+
+def _attempt_moving(attempt: OpenAttempt) -> Values:
+    values = {name: getattr(attempt, name) for name in ATTEMPT_MOVING}
+    values["error"], values["usage"] = encode(attempt.error), encode(attempt.usage)
+    return tuple(values.values())
