@@ -135,3 +135,13 @@ class Limits:
     server. Sealed sessions have a window of their own and never wait so much."""
     bridge_patience: float = 2.0
     """A peer above `bridge_queue` whose socket takes nothing for this long is cut: others wait for it."""
+    transfer_threads: int = 16
+    """Threads that read and write the files of transfer jobs: more do not make a disk faster."""
+    listing_entries: int = 99_000
+    """Files and directories of one listing: each may become a step of a job, which has at most 100,000."""
+    listing_depth: int = 100
+    """Levels of directories in one listing: each holds a descriptor while it is read."""
+    ssh_connect: float = 20.0
+    """Connecting to the SSH server of a site, log-in included."""
+    ssh_silence: float = 120.0
+    """One request to such a server, which moves at most 1 MiB: no line that is still of use is as slow."""

@@ -2,7 +2,7 @@
 # Installs the Debian packages that the tests use, where that is possible, and says loudly where it is not.
 #
 #   tests/packages.sh venv      what `python3 -m venv` lacks on Debian; without it nothing works, so it may fail
-#   tests/packages.sh system    real components for tests/system; without one its tests are skipped, with the reason
+#   tests/packages.sh system    real components for tests that use them; without one its tests are skipped, with the reason
 #
 # Never fails for a missing component: the tests that need it say so in their skip reasons.
 set -u
@@ -14,7 +14,7 @@ loud() {
 # package:program, the program being what tells that the package is there
 case "${1:-}" in
     venv) wanted="python3-venv:" ;;
-    system) wanted="zfs-fuse:zfs-fuse curl:curl groff-base:groff chromium:chromium iproute2:ip nftables:nft" ;;
+    system) wanted="zfs-fuse:zfs-fuse curl:curl groff-base:groff chromium:chromium iproute2:ip nftables:nft openssh-server:sshd" ;;
     *) echo "usage: $0 venv|system" >&2; exit 2 ;;
 esac
 

@@ -22,9 +22,8 @@ from collections.abc import Mapping, Sequence
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any, Literal, TypeAlias
 
-import msgspec
-
 from sysadmd.errors import BadRequest, SysadmdError
+from sysadmd.jobs.spec import StepSpec
 from sysadmd.jobs.transfers.names import SitePath, join, parse
 from sysadmd.jobs.transfers.options import options
 
@@ -33,16 +32,6 @@ Listing: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
 """Directory -> its entries, `{"name", "st_mode", "st_size", …}`; of a file: its directory with that one entry."""
 
 KINDS: frozenset[str] = frozenset({"LIST", "COPY", "REMOVE", "RENAME", "MKDIR"})
-
-
-class Element(msgspec.Struct, frozen=True):
-    """A step to be made; the fields are those of the queue's StepSpec. `size` is in bytes."""
-
-    type: str
-    spec: Mapping[str, Any]
-    stage: int = 0
-    size: int = 0
-    tries: int | None = None
 
 
 class NothingToDo(SysadmdError):
@@ -58,7 +47,7 @@ def first(
     dst: str | None = None,
     opts: Mapping[str, Any] | None = None,
     protocol: str | None = None,
-) -> Element:
+) -> StepSpec:
     """The step that a request starts with. Raises BadRequest naming the field and the rule.
 
     A RENAME stays on its site whatever `dst_site` says. `protocol`: "DUMMY" pretends, whatever the sites are.
@@ -78,11 +67,11 @@ def first(
             raise BadRequest(f"dst_siteid: is required for {kind}", path="dst_siteid")
         _check_target(kind, spec, source, _path("dst_filepath", dst))
     if kind in {"LIST", "MKDIR"}:
-        return Element(kind, spec)
-    return Element("LIST", {**spec, "then": kind})
+        return StepSpec(type=kind, spec=spec)
+    return StepSpec(type="LIST", spec={**spec, "then": kind})
 
 
-def expand(spec: Mapping[str, Any], listing: Listing) -> list[Element]:
+def expand(spec: Mapping[str, Any], listing: Listing) -> list[StepSpec]:
     """The steps that follow a LIST with the given spec and result. Raises NothingToDo."""
     after = spec.get("then")
     if after == "COPY":
@@ -111,11 +100,11 @@ def _path(field: str, text: str) -> SitePath:
         raise BadRequest(f"{field}: {error}", path=field) from None
 
 
-def _copies(spec: Mapping[str, Any], listing: Listing) -> list[Element]:
+def _copies(spec: Mapping[str, Any], listing: Listing) -> list[StepSpec]:
     source, target = parse(spec["src"]).text, parse(spec["dst"])
     if source not in listing:
         return _single_copy(spec, listing, target)
-    found: list[Element] = []
+    found: list[StepSpec] = []
     below = target.text
     for directory in sorted(listing, key=len):
         inner = directory[len(source) :].strip("/")
@@ -127,9 +116,9 @@ def _copies(spec: Mapping[str, Any], listing: Listing) -> list[Element]:
     return found
 
 
-def _single_copy(spec: Mapping[str, Any], listing: Listing, target: SitePath) -> list[Element]:
+def _single_copy(spec: Mapping[str, Any], listing: Listing, target: SitePath) -> list[StepSpec]:
     """A source that is no directory. A destination that ends with a slash is the directory to copy it into."""
-    found: list[Element] = []
+    found: list[StepSpec] = []
     for entries in listing.values():
         for entry in entries:
             if not S_ISREG(entry["st_mode"]):
@@ -140,10 +129,10 @@ def _single_copy(spec: Mapping[str, Any], listing: Listing, target: SitePath) ->
     return found
 
 
-def _removals(spec: Mapping[str, Any], listing: Listing) -> list[Element]:
+def _removals(spec: Mapping[str, Any], listing: Listing) -> list[StepSpec]:
     source = parse(spec["src"]).text
     ordered = sorted(listing, key=len, reverse=True)
-    found: list[Element] = []
+    found: list[StepSpec] = []
     for directory in ordered:
         for entry in listing[directory]:
             if not S_ISDIR(entry["st_mode"]):
@@ -159,10 +148,10 @@ def _removals(spec: Mapping[str, Any], listing: Listing) -> list[Element]:
 
 def _element(
     kind: Kind, spec: Mapping[str, Any], src: str, dst: str | None = None, *, stage: int = 1, size: int = 0
-) -> Element:
+) -> StepSpec:
     made = {"src": src, "src_site": spec["src_site"], "opts": spec["opts"]}
     if dst is not None:
         made |= {"dst": dst, "dst_site": spec["dst_site"]}
     if "protocol" in spec:
         made["protocol"] = spec["protocol"]
-    return Element(kind, made, stage, size)
+    return StepSpec(type=kind, spec=made, stage=stage, size=size)

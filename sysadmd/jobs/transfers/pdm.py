@@ -54,6 +54,7 @@ _ELEMENT = {
     "running": JobStatus.RUNNING,
     "ok": JobStatus.DONE,
     "retry": JobStatus.SUBMITTED,
+    "deferred": JobStatus.SUBMITTED,
     "failed": JobStatus.FAILED,
     "skipped": JobStatus.FAILED,
     "killed": JobStatus.FAILED,

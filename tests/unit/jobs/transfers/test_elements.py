@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysadmd.errors import BadRequest
-from sysadmd.jobs.transfers.elements import Element, Kind, NothingToDo, expand, first
+from sysadmd.jobs.spec import StepSpec
+from sysadmd.jobs.transfers.elements import Kind, NothingToDo, expand, first
 from sysadmd.jobs.transfers.names import join, parse
 
 FILE, DIRECTORY, LINK, FIFO = (kind | 0o644 for kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO))
@@ -61,7 +62,7 @@ def spec(kind: Kind, src: str, dst: str | None = None, **more: Any) -> dict[str,
 @pytest.mark.parametrize("kind", ["LIST", "MKDIR"])
 def test_a_request_without_a_listing_is_one_step(kind: Kind) -> None:
     step = first(kind, src_site=1, src="/a")
-    assert step == Element(kind, {"src": "/a", "src_site": 1, "opts": {}})
+    assert step == StepSpec(type=kind, spec={"src": "/a", "src_site": 1, "opts": {}})
     assert expand(step.spec, {"/a": [entry("f")]}) == []
 
 

@@ -1,0 +1,96 @@
+"""A real sshd for one test: on a free loopback port, with keys of its own, for the account that runs the tests.
+
+It is run as inetd would, once for each connection, so that the port is ours from the start and every process is known.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sysadmd.config import SiteConfig
+
+
+@dataclass
+class SshServer:
+    """Where it is and how to get in."""
+
+    port: int
+    user: str
+    host_key: str
+    key: Path
+    log: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def site(self, root: Path, **changes: object) -> SiteConfig:
+        """A site on it."""
+        values = {"ssh": f"{self.user}@127.0.0.1:{self.port}", "key": self.key, "host_key": self.host_key}
+        return SiteConfig(root=str(root), **{**values, **changes})  # type: ignore[arg-type]
+
+    def break_connections(self) -> None:
+        """Kill what serves the connections that there are; later ones are served."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.processes.clear()
+
+
+def keypair(path: Path) -> str:
+    """A new key at `path`; returns its public half."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)], check=True)
+    return path.with_name(f"{path.name}.pub").read_text().strip()
+
+
+@contextmanager
+def running_ssh_server(directory: Path) -> Iterator[SshServer]:
+    """Skips the test where there is no sshd."""
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if sshd is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("sshd is not installed: sites behind SSH are not tried (Debian: openssh-server)")
+    if os.geteuid() == 0:  # sshd wants it; the package's own start script makes it
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    host_key = keypair(directory / "host")
+    (directory / "authorized").write_text(keypair(directory / "id") + "\n")
+    (directory / "sshd_config").write_text(
+        f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/authorized\nPidFile none\nUsePAM no\n"
+        "StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
+        "Subsystem sftp internal-sftp\n"
+    )
+    command = [sshd, "-i", "-e", "-f", str(directory / "sshd_config")]
+    log = directory / "sshd.log"
+    checked = subprocess.run([*command[:1], "-t", *command[2:]], capture_output=True, text=True, check=False)
+    if checked.returncode:
+        pytest.skip(f"sshd does not run here: {checked.stderr.strip()}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        server = SshServer(listener.getsockname()[1], user, host_key, directory / "id", log)
+        thread = threading.Thread(target=_serve, args=(listener, command, server))
+        thread.start()
+        try:
+            yield server
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            server.break_connections()
+
+
+def _serve(listener: socket.socket, command: list[str], server: SshServer) -> None:
+    with server.log.open("ab") as log:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                both = connection.fileno()
+                server.processes.append(subprocess.Popen(command, stdin=both, stdout=both, stderr=log))

@@ -1,0 +1,102 @@
+"""An attempt as its worker sees it: how it ends, what it says, what is pretended."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysadmd.config import SiteConfig
+from sysadmd.jobs.transfers import tree
+from sysadmd.jobs.transfers.options import Options
+from sysadmd.jobs.transfers.pretending import pretended_copy
+from sysadmd.jobs.transfers.sites import Sites
+from sysadmd.limits import Limits
+from tests.unit.jobs.transfers.attempts import Reports, attempt, content, directories, failure, job
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    (tmp_path / "one").mkdir()
+    return tmp_path / "one"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    (tmp_path / "two").mkdir()
+    return tmp_path / "two"
+
+
+async def test_a_site_that_is_not_configured_is_said_so(one: Path) -> None:
+    async with directories(one) as sites:
+        end = await attempt(sites, "LIST", src="/", src_site=7)
+    assert failure(end) == "site 7: is not in the configuration"
+
+
+async def test_a_step_that_is_nonsense_fails_with_a_reason(one: Path) -> None:
+    async with directories(one) as sites:
+        assert failure(await attempt(sites, "MOVE", src="/")) == "MOVE: is no operation on files"
+        assert "dst" in failure(await attempt(sites, "COPY", src="/f"))
+        assert "extra_opts" in failure(await attempt(sites, "LIST", src="/", opts={"x": 1}))
+
+
+async def test_a_cancelled_listing_ends_its_thread(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk asks whether it is still wanted; here it would go on for ever."""
+
+    entered = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def endless(root: Any, path: Any, bounds: Any, *, recursive: bool, pause: Any) -> Any:
+        loop.call_soon_threadsafe(entered.set)
+        while True:
+            pause()
+
+    monkeypatch.setattr(tree, "listing", endless)
+    async with directories(one) as sites:
+        task = asyncio.create_task(attempt(sites, "LIST", src="/"))
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_name_cannot_forge_a_line_of_the_output(one: Path) -> None:
+    (one / "a\nCOPY done\x1b[2J").write_text("x")
+    output = io.BytesIO()
+    async with directories(one) as sites:
+        await attempt(sites, "REMOVE", src="/a\nCOPY done\x1b[2J", output=output)
+    assert output.getvalue().decode().splitlines() == [r"REMOVE site 1 /a\nCOPY done\x1b[2J", "removed"]
+
+
+@pytest.mark.parametrize("protocol", [None, "DUMMY"])
+async def test_a_dummy_pretends_with_sizes(one: Path, protocol: str | None) -> None:
+    configured = SiteConfig(root=str(one)) if protocol else SiteConfig(dummy=True)
+    async with Sites({1: configured, 2: SiteConfig(root=str(one))}, Limits()) as sites:
+        ends = await job(sites, "COPY", "/some", "/where", protocol=protocol, opts={"dummy_files": 2, "dummy_size": 7})
+        ends += await job(sites, "REMOVE", "/some/file.dat", protocol=protocol)
+        for kind, more in (("MKDIR", {}), ("RENAME", {"dst": "/b"})):
+            ends += await job(sites, kind, "/a", protocol=protocol, **more)  # type: ignore[arg-type]
+    assert {end.outcome for end in ends} == {"ok"}
+    assert [end.result["transferred"] for end in ends[1:3]] == [7, 7]
+    assert content(one) == {}
+
+
+async def test_a_pretended_copy_takes_its_time_and_reports(one: Path) -> None:
+    reports = Reports()
+    now = iter(range(1000))
+
+    await pretended_copy(100, Options(dummy_seconds=10), reports, lambda: float(next(now)))
+    assert reports[-1][1]["transferred"] == 100
+    assert len(reports) > 2
+
+
+async def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    monkeypatch.setitem(sys.modules, "sysadmd.jobs.transfers.ssh_site", None)
+    configured = SiteConfig(ssh="a@localhost", key=Path("/k"), host_key="ssh-ed25519 A")
+    async with Sites({1: configured}, Limits()) as sites:
+        assert "pip install 'sysadmd[ssh]'" in failure(await attempt(sites, "LIST", src="/"))

@@ -1,0 +1,162 @@
+"""Listing, removing, renaming and making directories of this host."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.unit.jobs.transfers.attempts import ODD, attempt, content, directories, failure, job, names
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    (tmp_path / "one").mkdir()
+    return tmp_path / "one"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    (tmp_path / "two").mkdir()
+    return tmp_path / "two"
+
+
+# LIST
+
+
+async def test_a_tree_is_listed_under_the_names_that_were_asked_for(one: Path) -> None:
+    (one / "d" / "sub").mkdir(parents=True)
+    (one / "d" / "f").write_bytes(b"12345")
+    (one / "d" / "l").symlink_to("/etc")
+    async with directories(one) as sites:
+        assert names(await attempt(sites, "LIST", src="~/d/")) == {"~/d": ["f", "l", "sub"], "~/d/sub": []}
+        assert names(await attempt(sites, "LIST", src="/")) == {"/": ["d"], "/d": ["f", "l", "sub"], "/d/sub": []}
+        assert names(await attempt(sites, "LIST", src="~")) == {"~": ["d"], "~/d": ["f", "l", "sub"], "~/d/sub": []}
+        end = await attempt(sites, "LIST", src="/d", opts={"recursive": False})
+    file, link, sub = end.result["listing"]["/d"]
+    assert (file["st_size"], stat.S_ISREG(file["st_mode"])) == (5, True)
+    assert stat.S_ISLNK(link["st_mode"])
+    assert stat.S_ISDIR(sub["st_mode"])
+    assert list(end.result["listing"]) == ["/d"]
+
+
+async def test_a_file_is_listed_as_the_one_entry_of_its_directory(one: Path) -> None:
+    (one / "f").write_text("x")
+    (one / "g").write_text("x")
+    async with directories(one) as sites:
+        assert names(await attempt(sites, "LIST", src="/f")) == {"/": ["f"]}
+        assert failure(await attempt(sites, "LIST", src="/f/")) == "/f: Not a directory"
+        assert failure(await attempt(sites, "LIST", src="/none")) == "/none: No such file or directory"
+
+
+async def test_a_link_out_of_the_root_is_not_listed_behind(one: Path) -> None:
+    (one / "l").symlink_to("/etc")
+    async with directories(one) as sites:
+        assert names(await attempt(sites, "LIST", src="/l")) == {"/": ["l"]}
+        assert failure(await attempt(sites, "LIST", src="/l/")) == "/l: Not a directory"
+        assert "symbolic link" in failure(await attempt(sites, "LIST", src="/l/ssh"))
+        assert "must not contain" in failure(await attempt(sites, "LIST", src="/../etc"))
+
+
+async def test_one_entry_above_the_bound_is_refused(one: Path) -> None:
+    for name in "abc":
+        (one / name).touch()
+    async with directories(one, listing_entries=3) as sites:
+        assert names(await attempt(sites, "LIST", src="/")) == {"/": ["a", "b", "c"]}
+        (one / "d").touch()
+        assert failure(await attempt(sites, "LIST", src="/")) == "/: there are more than 3 files and directories"
+
+
+async def test_one_level_above_the_bound_is_refused(one: Path) -> None:
+    (one / "a" / "b" / "c").mkdir(parents=True)
+    async with directories(one, listing_depth=3) as sites:
+        assert len(names(await attempt(sites, "LIST", src="/"))) == 4
+        (one / "a" / "b" / "c" / "d").mkdir()
+        assert "nested more than 3 levels deep" in failure(await attempt(sites, "LIST", src="/"))
+
+
+# REMOVE, RENAME, MKDIR
+
+
+async def test_a_tree_is_removed_but_nothing_behind_its_links(one: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "f").write_text("precious")
+    for name in ODD:
+        (one / "t" / os.fsdecode(name) / "deep").mkdir(parents=True)
+        Path(os.fsdecode(os.fsencode(one / "t") + b"/" + name + b"/f")).write_text("x")
+    (one / "t" / "link").symlink_to(tmp_path / "precious")
+    os.mkfifo(one / "t" / "fifo")
+    (one / "keep").write_text("x")
+    async with directories(one) as sites:
+        ends = await job(sites, "REMOVE", "/t")
+    assert {end.outcome for end in ends} == {"ok"}
+    assert [path.name for path in one.iterdir()] == ["keep"]
+    assert content(tmp_path / "precious") == {b"f": b"precious"}
+
+
+async def test_a_directory_that_is_not_empty_stays(one: Path) -> None:
+    (one / "d").mkdir()
+    (one / "d" / "f").touch()
+    async with directories(one) as sites:
+        assert failure(await attempt(sites, "REMOVE", src="/d/")) == "/d: Directory not empty"
+        assert failure(await attempt(sites, "REMOVE", src="/d/f/")) == "/d/f: Not a directory"
+        assert "root of the site" in failure(await attempt(sites, "REMOVE", src="/"))
+
+
+@pytest.mark.parametrize("gone", ["/f", "/d/", "/d/below/f"])
+async def test_removing_again_what_is_gone_is_done(one: Path, gone: str) -> None:
+    output = io.BytesIO()
+    async with directories(one) as sites:
+        assert (await attempt(sites, "REMOVE", src=gone, output=output)).outcome == "ok"
+    assert "was gone already" in output.getvalue().decode()
+
+
+async def test_a_file_and_a_directory_are_renamed(one: Path) -> None:
+    (one / "d").mkdir()
+    (one / "d" / "f").write_text("x")
+    async with directories(one) as sites:
+        ends = await job(sites, "RENAME", "/d", "/e")
+        ends += await job(sites, "RENAME", "/e/f", "~/e/line\nbreak")
+    assert {end.outcome for end in ends} == {"ok"}
+    assert content(one) == {b"e/line\nbreak": b"x"}
+
+
+async def test_a_renaming_that_was_done_before_a_crash_is_found(one: Path) -> None:
+    (one / "new").write_text("x")
+    async with directories(one) as sites:
+        assert failure(await attempt(sites, "RENAME", src="/old", dst="/new")) == "/old: No such file or directory"
+        assert (await attempt(sites, "RENAME", src="/old", dst="/new", starts=2)).outcome == "ok"
+
+
+async def test_a_renaming_replaces_only_when_asked_to(one: Path) -> None:
+    (one / "a").write_text("a")
+    (one / "b").write_text("b")
+    async with directories(one) as sites:
+        assert failure(await attempt(sites, "RENAME", src="/a", dst="/b")) == "/b: is there already"
+        assert (await attempt(sites, "RENAME", src="/a", dst="/b", opts={"overwrite": True})).outcome == "ok"
+    assert content(one) == {b"b": b"a"}
+
+
+async def test_a_renaming_stays_inside(one: Path, two: Path, tmp_path: Path) -> None:
+    (one / "f").write_text("x")
+    (one / "out").symlink_to(tmp_path)
+    async with directories(one, two) as sites:
+        assert "symbolic link" in failure(await attempt(sites, "RENAME", src="/f", dst="/out/f"))
+        assert "symbolic link" in failure(await attempt(sites, "RENAME", src="/out/two", dst="/two"))
+        assert "another site" in failure(await attempt(sites, "RENAME", src="/f", dst="/f", dst_site=2))
+        assert "root of the site" in failure(await attempt(sites, "RENAME", src="/f", dst="/"))
+    assert content(one) == {b"f": b"x"}
+
+
+async def test_a_directory_is_made_and_being_there_already_is_as_good(one: Path) -> None:
+    (one / "f").touch()
+    async with directories(one) as sites:
+        assert (await attempt(sites, "MKDIR", src="/d")).outcome == "ok"
+        assert (await attempt(sites, "MKDIR", src="/d")).outcome == "ok"
+        assert failure(await attempt(sites, "MKDIR", src="/f")) == "/f: File exists"
+        assert failure(await attempt(sites, "MKDIR", src="/x/y")) == "/x: No such file or directory"
+        assert (await attempt(sites, "MKDIR", src="/x/y/z", opts={"parents": True})).outcome == "ok"
+    assert (one / "x" / "y" / "z").is_dir()
