@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,12 +38,30 @@ class SshServer:
         values = {"ssh": f"{self.user}@127.0.0.1:{self.port}", "key": self.key, "host_key": self.host_key}
         return SiteConfig(root=str(root), **{**values, **changes})  # type: ignore[arg-type]
 
+    def freeze(self) -> None:
+        """Stop what serves the connections that there are: they stay open, and nothing comes."""
+        for process in self.processes:
+            for pid in (process.pid, *_children(process.pid)):
+                os.kill(pid, signal.SIGSTOP)
+
     def break_connections(self) -> None:
         """Kill what serves the connections that there are; later ones are served."""
         for process in self.processes:
+            children = _children(process.pid) if process.poll() is None else []
             process.kill()
             process.wait()
+            for pid in children:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.processes.clear()
+
+
+def _children(pid: int) -> list[int]:
+    """The processes below one; sshd has one for the account."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    own = [child for child, parent in pairs if parent == pid]
+    return [*own, *(below for child in own for below in _children(child))]
 
 
 def keypair(path: Path) -> str:

@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import io
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from sysadmd.jobs.transfers import ssh_file
 from sysadmd.jobs.transfers.sites import Sites
 from sysadmd.limits import Limits
 from tests.integration.ssh_server import SshServer, keypair, running_ssh_server
+from tests.small_disks import mounted
 from tests.unit.jobs.transfers.attempts import ODD, Reports, attempt, content, failure, job
 
 SSH, HERE, BACK = 1, 2, 3
@@ -41,6 +43,12 @@ def there(tmp_path: Path) -> Path:
 def here(tmp_path: Path) -> Path:
     (tmp_path / "here").mkdir()
     return tmp_path / "here"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk") as place:
+        yield place
 
 
 @asynccontextmanager
@@ -265,3 +273,57 @@ async def test_both_kinds_of_site_list_the_same(server: SshServer, there: Path, 
                     for each in entries:
                         del each["st_nlink"]
                 assert far.result == near.result, path
+
+
+async def test_a_directory_is_renamed_without_being_read(server: SshServer, there: Path, here: Path) -> None:
+    (there / "d" / "sub").mkdir(parents=True)
+    (there / "d" / "f").touch()
+    async with Sites({SSH: server.site(there)}, Limits(listing_entries=1)) as made:
+        ends = await job(made, "RENAME", "/d", "/e")
+    assert [each.outcome for each in ends] == ["ok", "ok"]
+    assert (there / "e" / "sub").is_dir()
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of something that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+async def test_a_server_that_says_nothing_is_given_up(server: SshServer, there: Path, silent: int) -> None:
+    site = server.site(there, ssh=f"{server.user}@127.0.0.1:{silent}")
+    async with Sites({SSH: site}, Limits(ssh_connect=0.2)) as made:
+        assert "could not be reached within 0.2 s" in failure(await attempt(made, "LIST", src="/"))
+
+
+async def test_a_server_that_falls_silent_is_given_up_and_dialled_again(
+    server: SshServer, there: Path, here: Path
+) -> None:
+    async with Sites({SSH: server.site(there)}, Limits()) as made:
+        assert (await attempt(made, "MKDIR", src="/a")).outcome == "ok"
+        server.freeze()
+        line = cast(Any, made.site(SSH))._line
+        line._limits = Limits(ssh_silence=0.1)
+        assert "did not answer for 0.1 s" in failure(await attempt(made, "MKDIR", src="/b"))
+        line._limits = Limits()
+        assert (await attempt(made, "MKDIR", src="/b")).outcome == "ok"
+        assert len(server.processes) == 2
+
+
+async def test_a_connection_that_was_cut_is_made_again(server: SshServer, there: Path) -> None:
+    async with Sites({SSH: server.site(there)}, Limits()) as made:
+        assert (await attempt(made, "MKDIR", src="/a")).outcome == "ok"
+        server.break_connections()
+        ends = [await attempt(made, "MKDIR", src="/b") for _ in range(2)]
+    assert ends[-1].outcome == "ok"
+
+
+async def test_a_full_disk_over_there_is_named_and_leaves_nothing(
+    server: SshServer, small_disk: Path, here: Path
+) -> None:
+    (here / "f").write_bytes(b"x" * (4 << 20))
+    async with sites(server, small_disk, here) as made:
+        end = await attempt(made, "COPY", src="/f", dst="/d/f", src_site=HERE, dst_site=SSH)
+    assert failure(end) == "/d/f: No space left on device"
+    assert content(small_disk) == {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -45,6 +46,11 @@ async def run(
     async with anyio.create_task_group() as group:
         group.start_soon(attempt.run)
     return attempt.end
+
+
+def runner(sites: Sites) -> Callable[[StepView, Report, BinaryIO], Awaitable[End]]:
+    """The same as a worker's workshop wants it."""
+    return lambda step, report, output: run(step, sites=sites, report=report, output=output)
 
 
 class _Attempt:
@@ -80,8 +86,10 @@ class _Attempt:
         """A line of the output. Control characters of names do not reach it."""
         raw = f"{shown(line)}\n".encode("utf-8", "backslashreplace")
         self._written += len(raw)
-        self._output.write(raw)
-        self._output.flush()
+        # Where the output's disk is full, what the attempt does on others goes on.
+        with suppress(OSError):
+            self._output.write(raw)
+            self._output.flush()
 
     def path(self, which: str) -> SitePath:
         """The path `src` or `dst`."""
@@ -113,8 +121,10 @@ async def _list(attempt: _Attempt, options: Options) -> Result:
     if attempt.pretended:
         listing = pretended_listing(path, options)
     else:
-        recursive = options.recursive if after is None else after != "RENAME"
-        listing = await attempt.sites.site(attempt.spec["src_site"]).listing(path, recursive=recursive)
+        levels = 1 if after is None and not options.recursive else None
+        # What is renamed has to be there; what is in it does not matter.
+        levels = 0 if after == "RENAME" else levels
+        listing = await attempt.sites.site(attempt.spec["src_site"]).listing(path, levels=levels)
     attempt.log(f"{sum(map(len, listing.values()))} entries in {len(listing)} directories")
     following = tuple(expand(attempt.spec, listing))
     if after is not None:

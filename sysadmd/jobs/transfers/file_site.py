@@ -27,6 +27,11 @@ class Threads:
         self._count = count
         self._limiter: CapacityLimiter | None = None
 
+    @property
+    def busy(self) -> int:
+        """How many work now."""
+        return int(self._limiter.borrowed_tokens) if self._limiter is not None else 0
+
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call `work` in one of them."""
         if self._limiter is None:
@@ -104,12 +109,10 @@ class FileSite:
     def __init__(self, root: str, bounds: tree.Bounds, threads: Threads) -> None:
         self._root, self._bounds, self._threads = os.fsencode(root), bounds, threads
 
-    async def listing(self, path: SitePath, *, recursive: bool) -> tree.Entries:
+    async def listing(self, path: SitePath, *, levels: int | None) -> tree.Entries:
         """See tree.listing."""
         pause = from_thread.check_cancelled
-        return await self._threads.run(
-            lambda: tree.listing(self._root, path, self._bounds, recursive=recursive, pause=pause)
-        )
+        return await self._threads.run(lambda: tree.listing(self._root, path, self._bounds, levels=levels, pause=pause))
 
     async def look(self, path: SitePath) -> Found | None:
         """What is at a path, links not followed; None where there is nothing."""

@@ -68,7 +68,7 @@ class Target(Protocol):
 class Site(Protocol):
     """A place for files."""
 
-    async def listing(self, path: SitePath, *, recursive: bool) -> Entries:
+    async def listing(self, path: SitePath, *, levels: int | None) -> Entries:
         """See tree.listing."""
 
     async def look(self, path: SitePath) -> Found | None:

@@ -34,15 +34,15 @@ class SshSite:
     def __init__(self, config: SiteConfig, bounds: Bounds, limits: Limits) -> None:
         self._line, self._bounds = Line(config, limits), bounds
 
-    async def listing(self, path: SitePath, *, recursive: bool) -> Entries:
+    async def listing(self, path: SitePath, *, levels: int | None) -> Entries:
         """See tree.listing."""
         if path.parts:
             found = await self.look(path)
             if found is None:
                 raise TransferError(path.text, os.strerror(errno.ENOENT))
-            if not stat.S_ISDIR(found.mode):
+            if levels == 0 or not stat.S_ISDIR(found.mode):
                 return await self._alone(path)
-        return await self._walk(path, recursive=recursive)
+        return await self._walk(path, levels=levels)
 
     async def look(self, path: SitePath) -> Found | None:
         """What is at a path, links not followed; None where there is nothing."""
@@ -161,25 +161,30 @@ class SshSite:
         return "directory made"
 
     async def _alone(self, path: SitePath) -> Entries:
-        """What is no directory, as the one entry of its own."""
-        if path.slash:
-            raise TransferError(path.text, os.strerror(errno.ENOTDIR))
+        """What is there as the one entry of its directory."""
         attrs = await self._attrs(await self._directory(path) + b"/" + path.name, path)
+        if path.slash and not stat.S_ISDIR(attrs.permissions or 0):
+            raise TransferError(path.text, os.strerror(errno.ENOTDIR))
         return {path.parent.text: [_described(path.name, attrs)]}
 
-    async def _walk(self, top: SitePath, *, recursive: bool) -> Entries:
+    async def _walk(self, top: SitePath, *, levels: int | None) -> Entries:
         """The tree, each directory after its real path was asked for."""
         found: Entries = {}
         count = 0
         waiting = [top]
         while waiting:
             path = waiting.pop()
-            names = await self._names(path)
+            try:
+                names = await self._names(path)
+            except TransferError as error:
+                if path is top or not isinstance(error.__cause__, MISSING):
+                    raise
+                continue  # it vanished meanwhile
             count += len(names)
             self._bounds.check(path.text, count, len(path.parts) - len(top.parts))
             names.sort(key=lambda name: name.filename)
             found[path.text] = [_described(bytes(name.filename), name.attrs) for name in names]  # type: ignore[arg-type]
-            if recursive:
+            if levels is None:
                 directories = [name for name in reversed(names) if stat.S_ISDIR(name.attrs.permissions or 0)]
                 waiting += [path.child(bytes(name.filename)) for name in directories]  # type: ignore[arg-type]
         return found

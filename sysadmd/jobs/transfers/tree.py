@@ -42,20 +42,21 @@ def described(name: bytes, found: os.stat_result) -> dict[str, Any]:
     }
 
 
-def listing(root: bytes, path: SitePath, bounds: Bounds, *, recursive: bool, pause: Callable[[], None]) -> Entries:
+def listing(root: bytes, path: SitePath, bounds: Bounds, *, levels: int | None, pause: Callable[[], None]) -> Entries:
     """The directories at and below `path` with their entries; of anything else its directory with that one entry.
 
-    `pause` is called every now and then and may raise, which ends the work. What vanishes while it is read is left out.
+    `levels`: 1 for the directory `path` alone, 0 for the one entry whatever it is, None for all there are. `pause` is
+    called every now and then and may raise, which ends the work. What vanishes while it is read is left out.
     """
     if not path.parts:
-        return _walk(open_root(root), path, bounds, recursive=recursive, pause=pause)
+        return _walk(open_root(root), path, bounds, levels=levels, pause=pause)
     with directory(root, path.parent) as above:
         found = entry(above, path.name)
         if found is None:
             raise TransferError(path.text, os.strerror(errno.ENOENT))
-        if stat.S_ISDIR(found.st_mode):
-            return _walk(enter(above, path.name, path.text), path, bounds, recursive=recursive, pause=pause)
-    if path.slash:
+        if stat.S_ISDIR(found.st_mode) and levels != 0:
+            return _walk(enter(above, path.name, path.text), path, bounds, levels=levels, pause=pause)
+    if path.slash and not stat.S_ISDIR(found.st_mode):
         raise TransferError(path.text, os.strerror(errno.ENOTDIR))
     return {path.parent.text: [described(path.name, found)]}
 
@@ -66,7 +67,7 @@ class _Level(NamedTuple):
     below: Iterator[bytes]
 
 
-def _walk(top: int, path: SitePath, bounds: Bounds, *, recursive: bool, pause: Callable[[], None]) -> Entries:
+def _walk(top: int, path: SitePath, bounds: Bounds, *, levels: int | None, pause: Callable[[], None]) -> Entries:
     """Depth first with one open descriptor for each level, so that each step is a name in an open directory."""
     found: Entries = {}
     count = 0
@@ -78,7 +79,7 @@ def _walk(top: int, path: SitePath, bounds: Bounds, *, recursive: bool, pause: C
         found[text], below = _read(at, text, pause)
         count += len(found[text])
         bounds.check(text, count, len(stack) - 1)
-        stack[-1] = _Level(at, text, iter(below if recursive else ()))
+        stack[-1] = _Level(at, text, iter(below if levels is None else ()))
 
     try:
         descend(top, path.text)

@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import io
 import os
-import shutil
 import stat
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from sysadmd.jobs.transfers import part
 from sysadmd.jobs.transfers.copying import part_name
 from sysadmd.jobs.transfers.names import decode, parse
+from tests.small_disks import mounted
 from tests.unit.jobs.transfers.attempts import ODD, Reports, attempt, content, directories, failure, job
 
 
@@ -313,20 +313,9 @@ async def test_a_name_that_is_no_utf_8_is_copied_by_its_text(one: Path, two: Pat
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-
-    mount = shutil.which("mount")
-    if os.geteuid() != 0 or mount is None:
-        pytest.skip("mounting a small tmpfs needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk") as place:
+        yield place
 
 
 @pytest.mark.parametrize("opts", [{}, {"checksum": "sha256"}])

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from sysadmd.config import SiteConfig
 from sysadmd.jobs.transfers import tree
+from sysadmd.jobs.transfers.engine import runner
+from sysadmd.jobs.transfers.file_site import Threads
 from sysadmd.jobs.transfers.options import Options
 from sysadmd.jobs.transfers.pretending import pretended_copy
 from sysadmd.jobs.transfers.sites import Sites
+from sysadmd.jobs.views import StepView
 from sysadmd.limits import Limits
 from tests.unit.jobs.transfers.attempts import Reports, attempt, content, directories, failure, job
 
@@ -50,7 +55,7 @@ async def test_a_cancelled_listing_ends_its_thread(one: Path, monkeypatch: pytes
     entered = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def endless(root: Any, path: Any, bounds: Any, *, recursive: bool, pause: Any) -> Any:
+    def endless(root: Any, path: Any, bounds: Any, *, levels: int | None, pause: Any) -> Any:
         loop.call_soon_threadsafe(entered.set)
         while True:
             pause()
@@ -100,3 +105,41 @@ async def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch
     configured = SiteConfig(ssh="a@localhost", key=Path("/k"), host_key="ssh-ed25519 A")
     async with Sites({1: configured}, Limits()) as sites:
         assert "pip install 'sysadmd[ssh]'" in failure(await attempt(sites, "LIST", src="/"))
+
+
+class FullDisk(io.BytesIO):
+    """An output on a disk that is full."""
+
+    def write(self, data: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+
+async def test_an_output_that_cannot_be_written_does_not_end_an_attempt(one: Path) -> None:
+    async with directories(one) as sites:
+        assert (await attempt(sites, "MKDIR", src="/d", output=FullDisk())).outcome == "ok"
+    assert (one / "d").is_dir()
+
+
+async def test_a_workshop_runs_steps_of_transfers(one: Path) -> None:
+    step = StepView(job_id="6" * 24, idx=0, stage=0, type="MKDIR", state="running", spec={"src": "/d", "src_site": 1})
+    async with directories(one) as sites:
+        assert (await runner(sites)(step, Reports(), io.BytesIO())).outcome == "ok"
+    assert (one / "d").is_dir()
+
+
+async def test_no_more_threads_than_the_bound_work_at_once() -> None:
+    threads, started, going_on = Threads(2), threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        started.release()
+        going_on.wait(30)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(threads.run, work)
+        while threads.busy < 2:
+            await anyio.sleep(0.01)
+        await anyio.wait_all_tasks_blocked()
+        assert threads.busy == 2
+        going_on.set()
+    assert threads.busy == 0

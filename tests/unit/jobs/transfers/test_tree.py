@@ -131,6 +131,16 @@ async def test_a_renaming_that_was_done_before_a_crash_is_found(one: Path) -> No
         assert (await attempt(sites, "RENAME", src="/old", dst="/new", starts=2)).outcome == "ok"
 
 
+async def test_a_large_directory_is_renamed_without_being_read(one: Path) -> None:
+    (one / "d" / "sub").mkdir(parents=True)
+    (one / "d" / "f").touch()
+    async with directories(one, listing_entries=1) as sites:
+        ends = await job(sites, "RENAME", "/d/", "/e")
+    assert [end.outcome for end in ends] == ["ok", "ok"]
+    assert names(ends[0]) == {"/": ["d"]}
+    assert (one / "e" / "sub").is_dir()
+
+
 async def test_a_renaming_replaces_only_when_asked_to(one: Path) -> None:
     (one / "a").write_text("a")
     (one / "b").write_text("b")
