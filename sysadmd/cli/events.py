@@ -42,8 +42,8 @@ def events(
 ) -> None:
     """Print events as they come.
 
-    TOPIC is dispatcher, life_preserver or system_state; all of them when none is named. Events that the server could
-    not keep are told by an event `gap`.
+    TOPIC is dispatcher, life_preserver, system_state, queue or workqueue; the first three when none is named. Events
+    that the server could not keep are told by an event `gap`.
     """
     from sysadmd.cli.render import for_people
 

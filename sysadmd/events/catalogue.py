@@ -35,6 +35,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
             Topic("bridge", "Peers that come to and leave a bridge", durable=True, replayed=False),
             Topic("event", "Messages that people send one another on channels", durable=True, replayed=False),
             Topic("queue", "States of queued jobs, and summaries of the queue", durable=False, replayed=False),
+            Topic("workqueue", "Transfers, and each of their elements", durable=False, replayed=False),
         )
     }
 )

@@ -226,7 +226,7 @@ def _subscription(http: HttpRequest, scope: Scope) -> SubscriptionSpec:
     if not scope.may_call("events/subscribe", "read"):
         raise Forbidden(f"{scope.account} may not call events/subscribe")
     names = [name for value in http.query_params.getlist("topic") for name in value.split(",") if name]
-    topics = frozenset(canonical_topic(name) for name in names) or SUBSCRIBABLE
+    topics = frozenset(canonical_topic(name) for name in names) or _visible(scope)
     for topic in sorted(topics):
         if not scope.may_see(topic):
             raise Forbidden(f"{scope.account} may not see {topic}")
@@ -239,6 +239,11 @@ def _subscription(http: HttpRequest, scope: Scope) -> SubscriptionSpec:
         since=parse_event_id(last) if last else None,
         replay_last=http.query_params.get("snapshot") in {"1", "true"},
     )
+
+
+def _visible(scope: Scope) -> frozenset[str]:
+    """The topics of a subscription that names none: those that the caller may see, or all, to be refused."""
+    return frozenset(topic for topic in SUBSCRIBABLE if scope.may_see(topic)) or SUBSCRIBABLE
 
 
 def _decode_body(body: bytes, depth: int) -> Any:

@@ -6,6 +6,8 @@ A record holds a canonical payload, which no client sees:
 life_preserver ``{"message", "priority": 0..10, "class": "snapshot" | "replication"}``
 system_state   ``{"hostname", "hostnamechanged": bool, "priority": 0..10, "zpools"?: {pool: {column: str}}}``
 dispatcher     ``{"phase", "process_id", "event_system", "extra": {}, "details": {}, "update": {} | None}``
+queue          ``{"event", "job": {}, "counts": {}, "attempts_left": int, "detail"?: {}}``, or ``{"event", "rows"}``
+workqueue      ``{"event", "job": {}, "element"?: {}, "progress"?: {}}``
 bridge         ``{"available_connections": [str]}``
 gap            ``{"from": int, "to": int, "cause": "overflow" | "expired" | "restart"}``
 ============== ======================================================================================================
@@ -24,7 +26,7 @@ from typing import Any
 
 from sysadmd.errors import BadRequest
 
-SUBSCRIBABLE = frozenset({"dispatcher", "life_preserver", "system_state"})
+SUBSCRIBABLE = frozenset({"dispatcher", "life_preserver", "queue", "system_state", "workqueue"})
 """The topics that a client may ask for."""
 TOPICS = SUBSCRIBABLE | {"bridge", "gap"}
 """Those, and the ones that come unasked."""

@@ -190,6 +190,8 @@ def test_what_is_no_frame(frame: Any) -> None:
 
 LOG = {"state": "running", "process_id": "p", "time_started": 1.0, "cmd_list": ["a"], "a": "x", "return_codes/a": 0}
 COLUMNS = ("size", "alloc", "free", "frag", "expandsz", "dedup", "altroot", "capacity", "health")
+JOB = {"id": "6925a3c09d1f04b7e2000001", "seq": 7, "name": "n", "kind": "task", "owner": "o", "state": "running"}
+MASKED = {"name": "UnauthorizedJob", "kind": "task", "state": "error"}
 PAYLOADS: list[tuple[str, dict[str, Any]]] = [
     ("life_preserver", {"message": "m", "priority": 10, "class": "replication"}),
     ("system_state", {"hostname": "h", "hostnamechanged": False, "priority": 0}),
@@ -203,6 +205,19 @@ PAYLOADS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("bridge", {"available_connections": []}),
+    ("queue", {"event": "start_job", "job": JOB, "counts": {"running": 1}, "attempts_left": 1}),
+    ("queue", {"event": "failed_job", "job": MASKED, "counts": {}, "attempts_left": 0, "detail": {"by": "x"}}),
+    ("queue", {"event": "summary", "rows": []}),
+    ("workqueue", {"event": "job", "job": {**JOB, "kind": "transfer", "ext_id": "x"}}),
+    (
+        "workqueue",
+        {
+            "event": "element",
+            "job": {**MASKED, "kind": "transfer"},
+            "element": {"id": 0, "type": "LIST", "status": "DONE", "size": 0},
+            "progress": {"transferred": 1},
+        },
+    ),
     ("gap", {"from": 1, "to": 2, "cause": "restart"}),
     *(
         (
