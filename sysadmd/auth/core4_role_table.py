@@ -100,6 +100,14 @@ def find(connection: Connection, key: str) -> Entry:
     raise NotFound(f"role [{key[:40]}] not found")
 
 
+def named(connection: Connection, name: str, *, account: bool) -> Entry:
+    """The account, or the role, of exactly this name. Raises NotFound."""
+    for one in entries(connection):
+        if (one.name, one.account) == (name, account):
+            return one
+    raise NotFound(f"role [{name[:40]}] not found")
+
+
 def create(connection: Connection, name: str, wanted: Wanted, now: float, by: Grantor | None = None) -> Entry:
     """Add one: an account where there is an email or a password, else a role.
 
@@ -113,7 +121,7 @@ def create(connection: Connection, name: str, wanted: Wanted, now: float, by: Gr
         _refuse_for_role(wanted)
         role_table.set_role(connection, name, patterns, parents, by)
         _describe_role(connection, name, created_at=now, changed_at=now, realname=_realname(wanted.realname))
-        return find(connection, name)
+        return named(connection, name, account=False)
     held = parents
     if patterns:
         role_table.set_role(connection, name, patterns, parents, by)
@@ -122,7 +130,7 @@ def create(connection: Connection, name: str, wanted: Wanted, now: float, by: Gr
     if wanted.active is False:
         account_table.set_disabled(connection, name, True, by)
     _describe_account(connection, name, realname=_realname(wanted.realname), email=_email(connection, name, wanted))
-    return find(connection, name)
+    return named(connection, name, account=True)
 
 
 def change(
@@ -137,7 +145,7 @@ def change(
     if wanted.secret is None and after == one:
         return None
     (_change_account if one.account else _change_role)(connection, one, after, wanted, now, by=by)
-    return find(connection, one.id)
+    return named(connection, one.name, account=one.account)
 
 
 def remove(connection: Connection, key: str, etag: str, by: Grantor | None = None) -> Entry:

@@ -45,6 +45,15 @@ class Core4Roles:
 
         return await self._accounts.read(look)
 
+    async def account(self, name: str) -> Detail:
+        """The account of this name, be it called like another's id. Raises NotFound."""
+
+        def look(connection: Connection) -> Detail:
+            entry = table.named(connection, name, account=True)
+            return Detail(entry, *table.totals(connection, entry))
+
+        return await self._accounts.read(look)
+
     async def create(self, name: str, wanted: Wanted, password: str | None, *, by: Grantor | None) -> Entry:
         """Add one. Raises as `core4_role_table.create`, and BadRequest for the password."""
         wanted, now = await self._with(wanted, password), self._accounts.clock()

@@ -11,6 +11,7 @@ import binascii
 from collections.abc import Sequence
 
 import anyio
+from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
 
 from sysadmd.auth.authenticator import Authenticator
@@ -52,7 +53,7 @@ class Door:
         if not origins and headers.get("sec-fetch-site") in FOREIGN_SITES:
             raise Forbidden("links and images of other sites may not call")
 
-    async def identify(self, http: HttpRequest, session: Session) -> None:
+    async def identify(self, http: HTTPConnection, session: Session) -> None:
         """Log the session in by the Authorization header (RFC 7617 Basic, RFC 6750 Bearer), if there is one.
 
         Raises Unauthorized, TooManyRequests, and BadRequest for a header that is neither.

@@ -128,9 +128,10 @@ class App:
 
     def _rest_api(self) -> RestApi:
         """The HTTP surface, imported only where it is served."""
+        from sysadmd.listen.core4.mount import Core4
         from sysadmd.listen.rest import RestApi
 
-        return RestApi(
+        rest = RestApi(
             self.engine,
             self.auth.authenticator,
             self.auth.tokens,
@@ -139,6 +140,8 @@ class App:
             snapshot=self.dispatcher.snapshot,
             origins=self.config.origins,
         )
+        rest.mount(Core4(rest.door, self.services, self.listeners.websocket, lambda: ()))
+        return rest
 
     def _render_metrics(self) -> bytes:
         return self._metrics.render()

@@ -49,8 +49,8 @@ EVENTS = (
 )
 """What may happen to a job; a `summary` is besides."""
 SUMMARY = "summary"
-CHANNELS = 64
-"""Channels of one interest: the values that one filter may have."""
+CHANNELS = 32
+"""Channels of one interest: each is a subscription, and a connection has a bound for these."""
 CHANNEL_LENGTH = 64
 TEXT_LENGTH = 8192
 """Characters of one message: it is kept, and goes to everybody on the channel."""
