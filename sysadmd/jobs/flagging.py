@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import case, select, update
 
+from sysadmd.jobs import lifecycle
 from sysadmd.jobs import queue_table as table
 from sysadmd.jobs.lifecycle import Change, QueuedJob
 from sysadmd.jobs.turn import Turn
@@ -44,12 +45,6 @@ def _zombie(job: QueuedJob, now: float) -> bool:
     return over and job.zombie_at is None
 
 
-def any_lease(connection: Connection) -> bool:
-    """Whether any lease is open."""
-    wanted = select(attempts.c.job_id).where(attempts.c.lease_until.is_not(None)).limit(1)
-    return connection.execute(wanted).first() is not None
-
-
 def expired_leases(turn: Turn, seconds: float) -> set[str]:
     """Leases whose stored time is over. One that ends later than a new one would was given before the clock was set
     back: it gets the time of a new one.
@@ -60,3 +55,18 @@ def expired_leases(turn: Turn, seconds: float) -> set[str]:
     turn.connection.execute(update(attempts).where(open_lease, ahead).values(lease_until=turn.now + seconds))
     late = select(attempts.c.lease_id).where(open_lease, attempts.c.lease_until < turn.now)
     return set(turn.connection.execute(late).scalars())
+
+
+def pull_back(turn: Turn) -> int:
+    """Make due what waits for a retry that lies further ahead than it was ever put: the clock was set back since. How
+    many jobs there were.
+    """
+    turn.flush()
+    delay = case((jobs.c.state == "deferred", jobs.c.defer_delay), else_=jobs.c.retry_delay)
+    waits = jobs.c.state.in_(["failed", "deferred"])
+    ahead = select(*table.job_columns()).where(jobs.c.due_at > turn.now + delay + 1, waits)
+    found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(ahead).mappings().all()]
+    for job in found:
+        turn.due_now(job.id)
+        turn.put(lifecycle.restart(job))
+    return len(found)

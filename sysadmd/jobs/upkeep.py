@@ -11,7 +11,8 @@ summary    how many jobs there are, when that has changed, at most every three s
 *Clocks.* Times in the store are wall-clock times, since another server, or the next one, must understand them. Waits
 here run by the monotonic clock. When the wall clock is set forward, every stored lease looks over at once; so after a
 jump nothing is reaped for the length of a lease, in which living workers renew. When it is set back, a stored lease
-or a retry may look as far away as the jump; what lies further ahead than it was ever put is brought back (`_clamp`).
+or a retry may look as far away as the jump; what lies further ahead than it was ever put is brought back
+(flagging.py).
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Upkeep:
         self._due: dict[str, float] = {}
         self._offset = clock() - monotonic()
         self._grace = 0.0
+        self._jumped = True
+        """At the start too: the clock may have been set while no server was there."""
 
     def reconfigure(self, config: Config) -> None:
         """Take over changed settings."""
@@ -99,13 +102,17 @@ class Upkeep:
         now = self._monotonic()
         if self._is_due("look", now, LOOK_EVERY):
             await self._look_around()
+        if self._jumped and self._next_due is not None:
+            await self._asking.ask(Phase.CONTROL, lambda turn, _: flagging.pull_back(turn))
+        self._jumped = False
         if self._next_due is not None and self._next_due <= self._clock():
             self._next_due = None
             await self._asking.ask(Phase.CONTROL, lambda turn, _: make_due(turn))
         await self._store_progress(now)
-        if self._is_due("reap", now, self._config.jobs.lease / 3):
+        running = self._tally.counts().get("running", 0) > 0 or len(self._holdings) > 0
+        if running and self._is_due("reap", now, self._config.jobs.lease / 3):
             await self._reap(now)
-        if self._is_due("flags", now, FLAGS_EVERY):
+        if running and self._is_due("flags", now, FLAGS_EVERY):
             await self._asking.ask(Phase.CONTROL, lambda turn, _: flagging.flag(turn))
         if self._tally.dirty and self._is_due("summary", now, SUMMARY_EVERY):
             self._tally.dirty = False
@@ -123,7 +130,7 @@ class Upkeep:
             log.warning("the clock was set by %+.0f s; no lease is reaped for its length", offset - self._offset)
             self._grace = self._monotonic() + self._config.jobs.lease
             self._due.clear()
-            self._next_due = 0.0
+            self._next_due, self._jumped = 0.0, True
         self._offset = offset
 
     async def _look_around(self) -> None:
@@ -164,7 +171,7 @@ class Upkeep:
             ending.reap(turn, sorted(late))
             return sorted(late)
 
-        if mine or (others and await self._store.read(flagging.any_lease)):
+        if mine or others:
             for lease in await self._asking.ask(Phase.REPORT, call, leases=mine):
                 self._holdings.drop(lease)
 
