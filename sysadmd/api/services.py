@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sysadmd.dispatcher import Dispatcher
     from sysadmd.events.log import EventLog
     from sysadmd.jobs.queue import Queue
+    from sysadmd.jobs.tasks.catalogue import Catalogue
     from sysadmd.keys.sealing import Sealing
     from sysadmd.lifepreserver import LifePreserver
     from sysadmd.rpc.registry import Registry
@@ -48,6 +49,7 @@ class Services:
     audit: Audit
     dispatcher: Dispatcher
     queue: Queue
+    tasks: Catalogue
     system_state: SystemState
     life_preserver: LifePreserver
     sealing: Sealing

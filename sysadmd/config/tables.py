@@ -95,12 +95,14 @@ class SystemStateConfig:
 @dataclass(frozen=True, slots=True)
 class JobsConfig:
     """The job queue. `lease`: seconds that a worker holds a step without a word. `task_slots`, `transfer_slots`: steps
-    that the server's own worker runs at once; 0 for none.
+    that the server's own worker runs at once; 0 for none. `user`: the account that tasks run as; None: the server's
+    own, and `nobody` under root.
     """
 
     lease: float = 30.0
     task_slots: int = 4
     transfer_slots: int = 4
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

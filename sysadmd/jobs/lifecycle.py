@@ -184,7 +184,7 @@ def finish(job: QueuedJob, step: QueuedStep, end: End, now: float) -> Change:
         job, skip = _closed(job, ok=True)
         return _settled(job, _replace(step, state="ok"), now, rest="skipped" if skip else None)
     if end.outcome == "deferred":
-        after = now + job.defer_delay
+        after = now + (job.defer_delay if end.delay is None else end.delay)
         step = _replace(step, state="deferred", tries_used=step.tries_used - 1, run_after=after)
         counters = count.back(job.counters, "deferred")
         used = step.tries_used if job.single else job.tries_used

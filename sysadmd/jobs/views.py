@@ -160,14 +160,16 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended.
 
     `outcome`: ok fail timeout deferred killed lost output_limit start_failed. `error`: {exception, message, traceback};
-    of a deferral, its reason. `result` is JSON for the step. `expand`: steps to be made in the same transaction, in
-    later stages than this one; of an attempt that is ok only.
+    of a deferral, its reason, and `delay` is the seconds until the next look, None for the job's own. `result` is JSON
+    for the step. `expand`: steps to be made in the same transaction, in later stages than this one; of an attempt that
+    is ok only.
     """
 
     outcome: str
     exit_code: int | None = None
     signal: int | None = None
     error: Mapping[str, Any] | None = None
+    delay: float | None = None
     result: Any = None
     usage: Mapping[str, Any] | None = None
     output_bytes: int = 0

@@ -148,4 +148,11 @@ def _end(end: TaskEnd) -> End:
     error = None if end.error is None else _told(end.error)
     if end.outcome == "deferred":
         error = {"exception": "Deferred", "message": end.reason or "", "traceback": []}
-    return End(outcome=end.outcome, exit_code=end.exit_code, signal=end.signal, error=error, result=end.result)
+    return End(
+        outcome=end.outcome,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        error=error,
+        delay=end.delay,
+        result=end.result,
+    )

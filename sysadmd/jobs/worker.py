@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -75,7 +76,9 @@ class Source(Protocol):
 
 
 class Worker:
-    """A worker of `worker.slots` places. `gate`: whether there is room for more now, beside its places."""
+    """A worker. `slots`: steps of each kind of job that it runs at once; transfers wait for disks, tasks for the
+    processor, so neither keeps the other out. `gate`: whether the machine has room for more now.
+    """
 
     def __init__(
         self,
@@ -84,13 +87,14 @@ class Worker:
         worker: views.Worker,
         limits: Limits,
         *,
+        slots: Mapping[str, int],
         gate: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.worker, self.limits = worker, limits
+        self.worker, self.limits, self._slots = worker, limits, dict(slots)
         self._queue, self._workshop, self._gate, self._monotonic = queue, workshop, gate, monotonic
         self._works: dict[str, Work] = {}
-        self._taken = 0
+        self._taken: Counter[str] = Counter()
         self._leaving = self._draining = False
         self._claiming = False
         self._changed = anyio.Event()
@@ -99,7 +103,7 @@ class Worker:
     @property
     def running(self) -> int:
         """Attempts under way."""
-        return self._taken
+        return self._taken.total()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `drain` is over, or cancelled: then what runs is killed and its leases run out."""
@@ -108,7 +112,7 @@ class Worker:
             self._tasks.start_soon(self._look)
             task_status.started()
             await self._claim()
-            while self._taken:
+            while self.running:
                 await self._change()
             self._tasks.cancel_scope.cancel()
 
@@ -134,23 +138,25 @@ class Worker:
 
     async def _idle(self, seconds: float) -> bool:
         with anyio.move_on_after(seconds):
-            while self._taken or self._claiming:
+            while self.running or self._claiming:
                 await self._change()
-        return not self._taken
+        return not self.running
 
     # Claiming
 
     async def _claim(self) -> None:
         failures = 0
         while not self._leaving:
-            room = self.worker.slots - self._taken
-            if room <= 0 or not self._gate():
-                with anyio.move_on_after(LOOK if room > 0 else None):
+            rooms = {
+                kind: slots - self._taken[kind] for kind, slots in self._slots.items() if slots > self._taken[kind]
+            }
+            if not rooms or not self._gate():
+                with anyio.move_on_after(LOOK if rooms else None):
                     await self._change()
                 continue
-            self._claiming, asked = True, self._monotonic()
+            self._claiming = True
             try:
-                claims = await self._queue.claim(self.worker, room, self._workshop.kinds)
+                wanting = [kind for kind, room in rooms.items() if await self._claimed(kind, room) < room]
             except Exception as error:  # noqa: BLE001 - whatever it is, a worker goes on
                 log.warning("work cannot be claimed", worker=self.worker.id, reason=str(error) or repr(error))
                 await self._pause(Backoff().delay(failures))
@@ -159,21 +165,27 @@ class Worker:
             finally:
                 self._claiming = False
             failures = 0
-            for claim in claims:
-                self._taken += 1
-                assert self._tasks is not None
-                self._tasks.start_soon(self._attempt, claim, asked + claim.lease_seconds)
             if self._queue.halted(self.worker):
                 log.info("leaving, as all workers were asked to", worker=self.worker.id)
                 self._leaving = True
-            elif len(claims) < room and not self._leaving:
-                await self._wait_for_work()
+            elif wanting and not self._leaving:
+                await self._wait_for_work(frozenset(wanting))
         self._wake()
 
-    async def _wait_for_work(self) -> None:
+    async def _claimed(self, kind: str, room: int) -> int:
+        """Claim steps of a kind, and begin them; how many those were."""
+        asked = self._monotonic()
+        claims = await self._queue.claim(self.worker, room, frozenset({kind}))
+        for claim in claims:
+            self._taken[claim.job.kind] += 1
+            assert self._tasks is not None
+            self._tasks.start_soon(self._attempt, claim, asked + claim.lease_seconds)
+        return len(claims)
+
+    async def _wait_for_work(self, kinds: frozenset[str]) -> None:
         async def told() -> None:
             try:
-                await self._queue.wait_work(self._workshop.kinds, WAIT)
+                await self._queue.wait_work(kinds, WAIT)
             except Exception as error:  # noqa: BLE001 - as above
                 log.warning("work cannot be waited for", worker=self.worker.id, reason=str(error) or repr(error))
                 await anyio.sleep(LOOK)
@@ -208,7 +220,7 @@ class Worker:
                 del self._works[claim.lease]
                 work.output.close()
         finally:
-            self._taken -= 1
+            self._taken[claim.job.kind] -= 1
             self._wake()
 
     async def _run(self, work: Work) -> End:

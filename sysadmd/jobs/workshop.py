@@ -16,6 +16,7 @@ class Workshop:
 
     def __init__(self, outputs: Path, pool: Pool, registry: Registry, transfers: Transfers | None = None) -> None:
         self._outputs, self._pool, self._registry, self._transfers = outputs, pool, registry, transfers
+        outputs.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
     def kinds(self) -> frozenset[str]:

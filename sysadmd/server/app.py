@@ -31,6 +31,7 @@ from sysadmd.server.lifecycle import with_changes
 from sysadmd.server.links import Links
 from sysadmd.server.listeners import Listeners
 from sysadmd.server.logs import configure
+from sysadmd.server.workers import Workers
 from sysadmd.store import Store
 from sysadmd.store.database import DATABASE_FILE
 from sysadmd.system.system_state import SystemState
@@ -56,6 +57,7 @@ class App:
         auth = self.auth = Auth(self.store, self.events, config, system_check=self.dispatcher)
         self.dispatcher.record_in(auth.audit)
         self.queue = Queue(self.store, self.events, config)
+        self.workers = Workers(config, self.queue)
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
@@ -90,6 +92,7 @@ class App:
             audit=auth.audit,
             dispatcher=self.dispatcher,
             queue=self.queue,
+            tasks=self.workers.catalogue,
             system_state=self.system_state,
             life_preserver=self.life_preserver,
             sealing=self.sealing,
@@ -113,6 +116,7 @@ class App:
             await tasks.start(self.engine.run)
             await tasks.start(self.dispatcher.run)
             await tasks.start(self.queue.run)
+            await tasks.start(self.workers.run)
             tasks.start_soon(self.system_state.run)
             await tasks.start(self.life_preserver.run)
             tasks.start_soon(self.auth.tokens.run)
@@ -121,8 +125,10 @@ class App:
             self.links.start(self.engine, tasks)
             ready()
             await stop.wait()
-            await self.listeners.stop()
-            await self.links.stop()
+            async with anyio.create_task_group() as ends:
+                ends.start_soon(self.workers.drain)
+                await self.listeners.stop()
+                await self.links.stop()
             await self.dispatcher.close()
             tasks.cancel_scope.cancel()
 
@@ -163,6 +169,7 @@ class App:
         self.auth.reconfigure(self.config)
         self.dispatcher.reconfigure(self.config)
         self.queue.reconfigure(self.config)
+        self.workers.reconfigure(self.config)
         self.listeners.reconfigure(self.config)
         self.links.reconfigure(self.config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ async def running_app(
     `options` are configuration keys with `__` for the dot. Without `executor` no commands run, which saves a process.
     """
     named = {key.replace("__", "."): value for key, value in options.items()}
+    if os.geteuid() == 0:
+        named.setdefault("jobs.user", "root")  # `nobody` cannot read what a test of root's makes
     transport = {"listen.tls": tls, "rest.tls": tls, "state_dir": str(directory / "state")}
     config = load(None, {**LOOPBACK, **transport, **named})
     config.state_dir.mkdir(mode=0o700, exist_ok=True)

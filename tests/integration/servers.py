@@ -169,6 +169,8 @@ async def running_server(
     for name, roles in (accounts or {"admin": ("admin",)}).items():
         await add_account(env, name, roles)
     config_file = directory / "sysadmd.toml"
+    if os.geteuid() == 0 and "[jobs]" not in config:
+        config += '\n[jobs]\nuser = "root"\n'  # `nobody` cannot read what a test of root's makes
     config_file.write_text(config)
     argv = [*prefix, sys.executable, "-m", "sysadmd", "serve", "--config", str(config_file)]
     argv += ["--state-dir", str(state_dir)]

@@ -31,8 +31,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENEW_MOST", 0.02)
 
 
-def claimed(name: str, seconds: float = 60.0) -> Claim:
-    job = JobView(id=name, seq=1, kind="task", name=name, lane="default", owner="olga", state="running", created_at=0.0)
+def claimed(name: str, seconds: float = 60.0, kind: str = "task") -> Claim:
+    job = JobView(id=name, seq=1, kind=kind, name=name, lane="default", owner="olga", state="running", created_at=0.0)
     return Claim(job, StepView(job_id=name, idx=0, stage=0, type="task", state="leased"), name, 1, name, seconds)
 
 
@@ -58,9 +58,10 @@ class Queue:
         self.told.append((name, *args))
 
     async def claim(self, worker: Identity, limit: int, kinds: frozenset[str]) -> list[Claim]:
-        self._call("claim", limit)
+        self._call("claim", limit, *kinds)
         self.most = max(self.most, limit)
-        found, self.due = self.due[:limit], self.due[limit:]
+        found = [claim for claim in self.due if claim.job.kind in kinds][:limit]
+        self.due = [claim for claim in self.due if claim not in found]
         self._work = anyio.Event()
         return found
 
@@ -151,12 +152,15 @@ class Scene:
         return self.shop.works[lease]
 
 
+def made(queue: Queue, shop: Shop, slots: int = 2, limits: Limits = LIMITS, **options: Any) -> Worker:
+    kinds = {"task": slots, "transfer": 1}
+    return Worker(queue, cast("Workshop", shop), Identity("w@h", "h", 1.0), limits, slots=kinds, **options)
+
+
 @contextlib.asynccontextmanager
 async def scene(directory: Path, queue: Queue, *, slots: int = 2, **limits: Any) -> AsyncIterator[Scene]:
     shop = Shop(directory)
-    worker = Worker(
-        queue, cast("Workshop", shop), Identity("w@h", "h", 1.0, slots), dataclasses.replace(LIMITS, **limits)
-    )
+    worker = made(queue, shop, slots, dataclasses.replace(LIMITS, **limits))
     async with anyio.create_task_group() as tasks:
         await tasks.start(worker.run)
         yield Scene(queue, shop, worker)
@@ -180,11 +184,19 @@ async def test_it_takes_no_more_than_it_has_places(tmp_path: Path) -> None:
         assert one.queue.most == 2
 
 
+async def test_kinds_have_their_own_places(tmp_path: Path) -> None:
+    transfers = [claimed(name, kind="transfer") for name in "xy"]
+    async with scene(tmp_path, Queue(*map(claimed, "abc"), *transfers)) as one:
+        await one.begun("b")
+        await one.begun("x")
+        assert [claim.lease for claim in one.queue.due] == ["c", "y"]
+
+
 async def test_it_waits_to_be_told_of_work(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue()) as one:
-        await one.until(lambda: ("claim", 2) in one.queue.told)
+        await one.until(lambda: ("claim", 1, "transfer") in one.queue.told)
         await anyio.sleep(0.05)
-        assert one.queue.told == [("claim", 2)]
+        assert one.queue.told == [("claim", 2, "task"), ("claim", 1, "transfer")]
         one.queue.add(claimed("a"))
         await one.begun("a")
 
@@ -349,7 +361,7 @@ async def test_a_drain_does_not_wait_for_what_is_deaf(tmp_path: Path, monkeypatc
 
 async def test_a_worker_that_is_halted_leaves_after_what_it_runs(tmp_path: Path) -> None:
     queue = Queue(claimed("a"))
-    worker = Worker(queue, cast("Workshop", Shop(tmp_path)), Identity("w@h", "h", 1.0, 2), LIMITS)
+    worker = made(queue, Shop(tmp_path))
     queue.leave = True
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
@@ -363,7 +375,7 @@ async def test_a_worker_that_is_halted_leaves_after_what_it_runs(tmp_path: Path)
 async def test_a_closed_gate_keeps_new_work_out(tmp_path: Path) -> None:
     opened = False
     queue = Queue(claimed("a"))
-    worker = Worker(queue, cast("Workshop", Shop(tmp_path)), Identity("w@h", "h", 1.0, 2), LIMITS, gate=lambda: opened)
+    worker = made(queue, Shop(tmp_path), gate=lambda: opened)
     async with anyio.create_task_group() as tasks:
         await tasks.start(worker.run)
         await anyio.sleep(0.1)
