@@ -127,7 +127,7 @@ def _lease(turn: Turn, job_id: str, step: QueuedStep, worker: Worker) -> tuple[s
         created_at=turn.now,
         output_path=f"{job.id[:OUTPUT_HOUR]}/{job.id}.{step.idx}.{leased.starts}.log",
     )
-    turn.put(change)
+    turn.put(change, detail={"worker": worker.id, "trial": job.trial})
     turn.add_attempt(attempt, leased)
     return job.id, attempt, leased
 

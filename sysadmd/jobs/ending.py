@@ -96,7 +96,7 @@ def finish(turn: Turn, lease: str, end: End) -> bool:
     turn.put_attempt(_ended(attempt, end, turn.now))
     if end.expand:
         turn.add_steps(done, new_steps(done, end.expand, first))
-    detail = {"reason": end.error} if end.outcome == "deferred" and end.error else None
+    detail = {"outcome": end.outcome, "error": _told(end)} if end.outcome != "ok" else None
     event = "failed_start" if end.outcome == "start_failed" and done.state == "error" else None
     turn.put(change, event=event, detail=detail)
     assert change.step is not None
@@ -122,6 +122,11 @@ def _checked(job: QueuedJob, step: QueuedStep, end: End) -> End:
         told = {"exception": type(error).__name__, "message": f"the new steps were refused: {error}"}
         return _replace(end, outcome="fail" if end.outcome == "ok" else end.outcome, error=told, expand=())
     return end
+
+
+def _told(end: End) -> dict[str, Any]:
+    """What an event says of an error: its traceback is for those who ask for it."""
+    return {key: value for key, value in (end.error or {}).items() if key != "traceback"}
 
 
 def _ended(attempt: OpenAttempt, end: End, now: float) -> OpenAttempt:

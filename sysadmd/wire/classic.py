@@ -15,7 +15,7 @@ import msgspec
 from sysadmd.errors import RpcError
 from sysadmd.wire.messages import Meta, Request
 from sysadmd.wire.text import encode
-from sysadmd.wire.topics import SUBSCRIBABLE, classic_args, hyphenated
+from sysadmd.wire.topics import CLASSIC_TOPICS, classic_args, hyphenated
 
 MESSAGES = {
     102: "Processing",
@@ -115,7 +115,7 @@ def _known_topics(args: Any) -> Any:
     names = [args] if isinstance(args, str) else args
     if not isinstance(names, list) or not names:
         return args
-    known = [name for name in names if isinstance(name, str) and name.replace("-", "_") in SUBSCRIBABLE]
+    known = [name for name in names if isinstance(name, str) and name.replace("-", "_") in CLASSIC_TOPICS]
     return known or {"topics": []}
 
 

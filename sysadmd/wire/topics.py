@@ -28,6 +28,8 @@ from sysadmd.errors import BadRequest
 
 SUBSCRIBABLE = frozenset({"dispatcher", "life_preserver", "queue", "system_state", "workqueue"})
 """The topics that a client may ask for."""
+CLASSIC_TOPICS = frozenset({"dispatcher", "life_preserver", "system_state"})
+"""Those that the original programs know: in their dialect the others are no topics."""
 TOPICS = SUBSCRIBABLE | {"bridge", "gap"}
 """Those, and the ones that come unasked."""
 

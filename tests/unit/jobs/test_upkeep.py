@@ -56,7 +56,7 @@ async def test_a_deferral_uses_no_try_and_ends_with_its_budget(tmp_path: Path) -
         assert seen is not None
         assert (seen.state, seen.trial, seen.tries_used) == ("inactive", 3, 0)
         assert b.names()[-1] == "inactivate_job"
-        assert b.told()[-2]["detail"] == {"reason": {"message": "not yet"}}
+        assert b.told()[-2]["detail"] == {"outcome": "deferred", "error": {"message": "not yet"}}
 
 
 async def test_a_postponed_job_waits_for_its_time(tmp_path: Path) -> None:

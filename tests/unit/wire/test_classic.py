@@ -142,6 +142,7 @@ def test_arguments_of_other_methods_stay_as_they_are() -> None:
         (["system_state"], ["system_state"]),
         (["weather"], {"topics": []}),
         ("weather", {"topics": []}),
+        (["queue", "workqueue"], {"topics": []}),
         ([], []),
         (5, 5),
     ],
