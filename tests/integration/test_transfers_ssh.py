@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import asyncssh
 import pytest
 
 from sysadmd.config import SiteConfig
@@ -327,3 +328,35 @@ async def test_a_full_disk_over_there_is_named_and_leaves_nothing(
         end = await attempt(made, "COPY", src="/f", dst="/d/f", src_site=HERE, dst_site=SSH)
     assert failure(end) == "/d/f: No space left on device"
     assert content(small_disk) == {}
+
+
+async def test_many_attempts_at_once_share_one_connection(server: SshServer, there: Path, here: Path) -> None:
+    for count in range(12):
+        (there / f"f{count}").write_bytes(os.urandom(300_000))
+    async with sites(server, there, here) as made:
+        asked = [
+            attempt(made, "COPY", idx=count, src=f"/f{count}", dst=f"/f{count}", src_site=SSH, dst_site=HERE)
+            for count in range(12)
+        ]
+        ends = await asyncio.gather(*asked)
+    assert [each.outcome for each in ends] == ["ok"] * 12
+    assert content(here) == content(there)
+    assert len(server.processes) == 1
+
+
+@pytest.mark.parametrize("name", [b"../up", b"a/b", b"", b"\0", b"n" * 256])
+async def test_a_server_that_lies_about_names_is_not_believed(
+    server: SshServer, there: Path, here: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    (there / "f").touch()
+    real = asyncssh.SFTPClient.scandir
+
+    async def lying(self: asyncssh.SFTPClient, path: Any) -> AsyncIterator[asyncssh.SFTPName]:
+        async for each in real(self, path):
+            if each.filename == b"f":
+                each.filename = name
+            yield each
+
+    monkeypatch.setattr(asyncssh.SFTPClient, "scandir", lying)
+    async with sites(server, there, here) as made:
+        assert "which is no name of a file" in failure(await attempt(made, "LIST", src="/", src_site=SSH))

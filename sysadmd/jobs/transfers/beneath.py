@@ -12,6 +12,7 @@ is whoever wrote the configuration who chose it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -71,8 +72,17 @@ def entry(at: int, name: bytes) -> os.stat_result | None:
         return None
 
 
+def sync(at: int) -> None:
+    """Return when the names in the open directory `at` survive a power failure, where its file system can say so."""
+    try:
+        os.fsync(at)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+
+
 def _ensure(at: int, name: bytes) -> None:
     if entry(at, name) is None:
         with suppress(FileExistsError):  # another element of the same copy was faster
             os.mkdir(name, dir_fd=at)
-            os.fsync(at)
+            sync(at)

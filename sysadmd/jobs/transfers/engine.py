@@ -14,6 +14,7 @@ chunk of 4 MiB: the worker knows whether that was a kill or a timeout.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -68,10 +69,12 @@ class _Attempt:
         try:
             self.log(self._headline())
             result, following = await self._result()
-        except (SysadmdError, OSError, ValueError, KeyError, TypeError) as error:
-            text = f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else str(error)
+        except Exception as error:  # noqa: BLE001 - what is a defect has its traceback in the end of this attempt
+            expected = isinstance(error, SysadmdError | OSError)
+            text = str(error) if expected else f"{type(error).__name__}: {error}"
+            lines = [] if expected else traceback.format_exception(error)
             self.log(f"failed: {text}")
-            told = {"exception": type(error).__name__, "message": text, "traceback": []}
+            told = {"exception": type(error).__name__, "message": text, "traceback": lines}
             self.end = End(outcome="fail", exit_code=1, error=told, output_bytes=self._written)
         else:
             self.end = End(outcome="ok", exit_code=0, result=result, expand=following, output_bytes=self._written)

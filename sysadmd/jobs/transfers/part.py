@@ -13,7 +13,7 @@ import os
 import stat
 from contextlib import suppress
 
-from sysadmd.jobs.transfers.beneath import directory, entry
+from sysadmd.jobs.transfers.beneath import directory, entry, sync
 from sysadmd.jobs.transfers.faults import A_LINK, TransferError, told
 from sysadmd.jobs.transfers.names import SitePath
 
@@ -129,7 +129,7 @@ class Part:
             os.fsync(self._fd)
             if overwrite or not self._linked():
                 os.rename(self._part, self._name, src_dir_fd=self._above, dst_dir_fd=self._above)
-            os.fsync(self._above)
+            sync(self._above)
 
     def _linked(self) -> bool:
         """Publish under a name that must be free: link(2) fails where it is taken, in one step with making it.
@@ -163,7 +163,7 @@ class Part:
             # Whoever may write into this directory could have put another file's second name here.
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
                 raise TransferError(self.path, f"its temporary file {os.fsdecode(self._part)} is not one of ours")
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except BlockingIOError as error:
             os.close(fd)
             raise TransferError(self.path, "an earlier attempt is still writing it") from error
@@ -191,6 +191,15 @@ def copy_range(source: SourceFile, part: Part, offset: int, count: int) -> int:
         data = source.read(offset, min(count, CHUNK))
         part.write(offset, data)
         return len(data)
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks; two attempts at once would write the same bytes there.
+        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
 
 
 def _open_regular(above: int, name: bytes, path: str) -> int:

@@ -18,12 +18,14 @@ from sysadmd.jobs.transfers.ssh_line import Line
 T = TypeVar("T")
 PIECE = 1024 * 1024
 """Bytes of one call, which asyncssh sends as many requests at once; each call has the deadline of a request."""
+MAX_SIZE = (1 << 63) - 1
+"""Bytes of the largest file there is; a server may say anything."""
 SECOND = 1_000_000_000
 
 
 def found_of(attrs: SFTPAttrs) -> Found:
     """What the attributes tell. Version 3 knows times to the second."""
-    return Found(attrs.permissions or 0, attrs.size or 0, (attrs.mtime or 0) * SECOND)
+    return Found(attrs.permissions or 0, min(attrs.size or 0, MAX_SIZE), (attrs.mtime or 0) * SECOND)
 
 
 class OpenFile:
@@ -161,7 +163,8 @@ class SshTarget:
 
 
 async def _read(file: SFTPClientFile, *, offset: int, count: int) -> bytes:
-    return bytes(await file.read(count, offset))  # type: ignore[arg-type]  # bytes, as it was opened without encoding
+    data = bytes(await file.read(count, offset))  # type: ignore[arg-type]  # bytes, as it was opened without encoding
+    return data[:count]  # a server may send more than it was asked for
 
 
 async def _write(file: SFTPClientFile, *, data: bytes, offset: int) -> None:

@@ -102,13 +102,19 @@ class Line:
 
     async def _connect(self) -> SFTPClient:
         try:
+            return await self._opened()
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _opened(self) -> SFTPClient:
+        try:
             with anyio.fail_after(self._limits.ssh_connect):
                 self._connection = await self._dialled()
                 # Names are bytes: None leaves them so.
                 sftp = await self._connection.start_sftp_client(path_encoding=None)
                 real = await sftp.realpath(os.fsencode(self._config.root or "."))
         except TimeoutError as error:
-            self._drop()
             reason = f"could not be reached within {self._limits.ssh_connect:g} s"
             raise TransferError(self.where, reason) from error
         except asyncssh.HostKeyNotVerifiable as error:
@@ -116,11 +122,9 @@ class Line:
         except asyncssh.PermissionDenied as error:
             raise TransferError(self.where, f"does not accept the key {self._config.key}") from error
         except asyncssh.SFTPError as error:
-            self._drop()
             reason = f"the root {self._config.root} of the site cannot be used: {error.reason}"
             raise TransferError(self.where, reason) from error
         except (asyncssh.Error, asyncssh.KeyImportError, OSError, ValueError) as error:
-            self._drop()
             raise TransferError(self.where, f"cannot be reached: {error}") from error
         assert isinstance(real, bytes)
         self._root = real

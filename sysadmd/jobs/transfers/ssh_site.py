@@ -20,9 +20,9 @@ from asyncssh import FXF_CREAT, FXF_READ, FXF_WRITE, SFTPAttrs, SFTPClient, SFTP
 
 from sysadmd.config import SiteConfig
 from sysadmd.jobs.transfers.faults import A_LINK, TransferError
-from sysadmd.jobs.transfers.names import SitePath, decode
+from sysadmd.jobs.transfers.names import MAX_NAME, SitePath, decode
 from sysadmd.jobs.transfers.site import Found
-from sysadmd.jobs.transfers.ssh_file import OpenFile, SshSource, SshTarget, found_of
+from sysadmd.jobs.transfers.ssh_file import MAX_SIZE, OpenFile, SshSource, SshTarget, found_of
 from sysadmd.jobs.transfers.ssh_line import MISSING, Line
 from sysadmd.jobs.transfers.tree import Bounds, Entries
 from sysadmd.limits import Limits
@@ -197,12 +197,19 @@ class SshSite:
             names: list[SFTPName] = []
             async for name in sftp.scandir(full):
                 if name.filename not in {b".", b".."}:
+                    _check_name(bytes(name.filename), path)  # type: ignore[arg-type]
                     names.append(name)
                 if len(names) > most:
                     break
             return names
 
         return await self._line.ask(path.text, read)
+
+
+def _check_name(name: bytes, path: SitePath) -> None:
+    """A server that lies must not choose where its files go: a name becomes a part of a path on another site."""
+    if not name or b"/" in name or b"\0" in name or len(name) > MAX_NAME:
+        raise TransferError(path.text, f"the server sent {decode(name[:80])!r}, which is no name of a file")
 
 
 def _check_regular(found: Found, path: SitePath) -> None:
@@ -217,7 +224,7 @@ def _described(name: bytes, attrs: SFTPAttrs) -> dict[str, Any]:
     return {
         "name": decode(name),
         "st_mode": attrs.permissions or 0,
-        "st_size": attrs.size or 0,
+        "st_size": min(attrs.size or 0, MAX_SIZE),
         "st_mtime": attrs.mtime or 0,
         "st_uid": attrs.uid or 0,
         "st_gid": attrs.gid or 0,

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from sysadmd.jobs.transfers.beneath import directory, enter, entry, open_root
+from sysadmd.jobs.transfers.beneath import directory, enter, entry, open_root, sync
 from sysadmd.jobs.transfers.faults import TransferError, told
 from sysadmd.jobs.transfers.names import SitePath, decode, join
 
@@ -162,7 +162,7 @@ def make(root: bytes, path: SitePath, *, parents: bool) -> str:
             if found is None or not stat.S_ISDIR(found.st_mode):
                 raise
             return "was there already"
-        os.fsync(above)
+        sync(above)
         return "directory made"
 
 
@@ -187,6 +187,6 @@ def rename(root: bytes, source: SitePath, target: SitePath, *, overwrite: bool, 
                 if error.errno == errno.EXDEV:
                     raise TransferError(target.text, "is on another file system: copy and remove it instead") from error
                 raise
-            os.fsync(above)
-        os.fsync(into)
+            sync(above)
+        sync(into)
     return "renamed"

@@ -45,6 +45,7 @@ async def attempt(
     *,
     output: Any = None,
     report: Any = None,
+    idx: Any = 1,
     starts: Any = 1,
     size: Any = 0,
     **spec: Any,
@@ -55,7 +56,7 @@ async def attempt(
     whole = msgspec.json.decode(msgspec.json.encode(whole))
     step = StepView(
         job_id="6" * 24,
-        idx=1,
+        idx=idx,
         stage=1,
         type=type,
         state="running",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sysadmd.config import SiteConfig
 from sysadmd.jobs.transfers import tree
-from sysadmd.jobs.transfers.engine import runner
+from sysadmd.jobs.transfers.engine import run, runner
 from sysadmd.jobs.transfers.file_site import Threads
 from sysadmd.jobs.transfers.options import Options
 from sysadmd.jobs.transfers.pretending import pretended_copy
@@ -143,3 +146,34 @@ async def test_no_more_threads_than_the_bound_work_at_once() -> None:
         assert threads.busy == 2
         going_on.set()
     assert threads.busy == 0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda below: st.lists(below, max_size=2),
+    max_leaves=3,
+)
+
+
+@given(
+    type=st.sampled_from(["LIST", "COPY", "REMOVE", "RENAME", "MKDIR", ""]),
+    spec=st.dictionaries(
+        st.sampled_from(["src", "dst", "src_site", "dst_site", "opts", "protocol", "then"]),
+        JSON | st.sampled_from([1, 2, "/f", "..", "COPY", "REMOVE", {"overwrite": True}]),
+    ),
+)
+@settings(max_examples=60)
+def test_any_spec_ends_in_words_and_touches_nothing_outside(type: str, spec: dict[str, Any]) -> None:
+    async def tried() -> None:
+        with tempfile.TemporaryDirectory() as place:
+            root, beside = Path(place, "root"), Path(place, "beside")
+            root.mkdir()
+            beside.write_text("x")
+            async with directories(root) as sites:
+                step = StepView(job_id="6" * 24, idx=0, stage=0, type=type, state="running", spec=spec)
+                end = await run(step, sites=sites, report=Reports(), output=io.BytesIO())
+            assert end.outcome in {"ok", "fail"}
+            assert (end.error is None) == (end.outcome == "ok")
+            assert beside.read_text() == "x"
+
+    asyncio.run(tried())

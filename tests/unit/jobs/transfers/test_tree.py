@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import os
 import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.unit.jobs.transfers.attempts import ODD, attempt, content, directories, failure, job, names
 
@@ -170,3 +179,94 @@ async def test_a_directory_is_made_and_being_there_already_is_as_good(one: Path)
         assert failure(await attempt(sites, "MKDIR", src="/x/y")) == "/x: No such file or directory"
         assert (await attempt(sites, "MKDIR", src="/x/y/z", opts={"parents": True})).outcome == "ok"
     assert (one / "x" / "y" / "z").is_dir()
+
+
+# Against somebody who changes the tree meanwhile
+
+
+@contextmanager
+def swapping(place: Path, away: Path, lure: Path) -> Iterator[None]:
+    """Replace the directory by a link to the lure and back, as fast as it goes."""
+    ended = threading.Event()
+
+    def swap() -> None:
+        for count in itertools.count():
+            if ended.is_set():
+                return
+            # A copy makes the directory where it is missing for a moment; then that is the next one to be replaced.
+            gone = away.with_name(f"{away.name}{count}")
+            with suppress(OSError):
+                place.rename(gone)
+                place.symlink_to(lure)
+                place.unlink()
+            with suppress(OSError):
+                gone.rename(place)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def test_a_race_with_a_link_touches_nothing_outside(one: Path, two: Path, tmp_path: Path) -> None:
+    lure = tmp_path / "lure"
+    for place in (one / "d", lure):
+        place.mkdir()
+        (place / "f").write_text("secret" if place == lure else "mine")
+    (two / "f").write_text("new")
+    async with directories(one, two) as sites:
+        with swapping(one / "d", one / "away", lure):
+            for count in range(150):
+                await attempt(sites, "COPY", src="/d/f", dst="/got", dst_site=2)
+                await attempt(sites, "COPY", src="/f", dst=f"/d/new{count}", src_site=2, dst_site=1)
+                await attempt(sites, "LIST", src="/")
+                await attempt(sites, "REMOVE", src="/d/f" if count % 50 == 49 else "/d/none")
+                await attempt(sites, "MKDIR", src=f"/d/dir{count}")
+    assert content(lure) == {b"f": b"secret"}
+    assert [path.name for path in lure.iterdir()] == ["f"]
+    if (two / "got").exists():
+        assert (two / "got").read_text() == "mine"
+
+
+TREES = st.recursive(
+    st.binary(max_size=10),
+    lambda below: st.dictionaries(
+        st.binary(min_size=1, max_size=6).filter(lambda name: not {0, 47} & set(name) and name not in {b".", b".."}),
+        below,
+        max_size=4,
+    ),
+    max_leaves=12,
+)
+
+
+def planted(place: bytes, tree: Any) -> None:
+    """Make the tree real."""
+    if isinstance(tree, bytes):
+        Path(os.fsdecode(place)).write_bytes(tree)
+        return
+    Path(os.fsdecode(place)).mkdir()
+    for name, below in tree.items():
+        planted(place + b"/" + name, below)
+
+
+@given(TREES)
+@settings(max_examples=40)
+def test_any_tree_is_copied_as_it_is_and_removed_to_the_last_file(tree: Any) -> None:
+    async def tried() -> None:
+        with tempfile.TemporaryDirectory() as place:
+            root = Path(place, "root")
+            root.mkdir()
+            planted(os.fsencode(root / "t"), tree)
+            before = content(root / "t") if isinstance(tree, dict) else {b"t": tree}
+            async with directories(root) as sites:
+                ends = await job(sites, "COPY", "/t", "~/c", dst_site=1)
+                copied = content(root / "c") if isinstance(tree, dict) else {b"t": (root / "c").read_bytes()}
+                assert copied == before
+                ends += await job(sites, "REMOVE", "~/t")
+            assert {end.outcome for end in ends} == {"ok"}
+            assert not (root / "t").exists()
+
+    asyncio.run(tried())
