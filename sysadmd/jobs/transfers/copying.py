@@ -17,6 +17,7 @@ more than three of them are in memory.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Copy:
     dst: SitePath
     step: str
     again: bool
-    keep: bool
+    keep: Callable[[], bool]
     checksum: bool
     overwrite: bool
     threads: Threads
@@ -111,12 +112,15 @@ class Copy:
 
     @asynccontextmanager
     async def _part(self, source: Source) -> AsyncIterator[Target]:
-        target = await self.target.target(self.dst, part_name(self.step, source.found))
+        name = part_name(self.step, source.found)
+        target = await self.target.target(self.dst, name)
         try:
             yield target
         except BaseException as error:
-            worthless = not self.keep or (isinstance(error, TransferError) and error.worthless)
-            if worthless or target.length <= self.checkpoint:
+            worthless = isinstance(error, TransferError) and error.worthless
+            if target.length > self.checkpoint and not worthless and self.keep():
+                self.log(f"what was written is kept for the next attempt, as {os.fsdecode(name)} beside the target")
+            else:
                 with anyio.move_on_after(CLEANUP, shield=True):
                     await target.discard()
             raise

@@ -39,19 +39,24 @@ Result = tuple[Any, tuple[StepSpec, ...]]
 
 
 async def run(
-    step: StepView, *, sites: Sites, report: Report, output: BinaryIO, clock: Callable[[], float] = time.monotonic
+    step: StepView,
+    *,
+    sites: Sites,
+    report: Report,
+    output: BinaryIO,
+    again: Callable[[], bool] = lambda: True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> End:
-    """Make the attempt. `report` is told of progress; `output` gets what a person wants to read about it, in UTF-8."""
+    """Make the attempt. `report` is told of progress; `output` gets what a person wants to read about it, in UTF-8.
+
+    `again` is asked when the attempt is cancelled: whether another one may follow, for which half a file is kept.
+    """
     attempt = _Attempt(step, sites, report, output, clock)
+    attempt.another = lambda: step.tries_used < step.tries_max and again()
     # In a task of its own: a worker may cancel with asyncio's own means, and threads must not outlive their files.
     async with anyio.create_task_group() as group:
         group.start_soon(attempt.run)
     return attempt.end
-
-
-def runner(sites: Sites) -> Callable[[StepView, Report, BinaryIO], Awaitable[End]]:
-    """The same as a worker's workshop wants it."""
-    return lambda step, report, output: run(step, sites=sites, report=report, output=output)
 
 
 class _Attempt:
@@ -62,6 +67,7 @@ class _Attempt:
     ) -> None:
         self.step, self.spec, self.sites, self.report, self.clock = step, step.spec, sites, report, clock
         self._output, self._written = output, 0
+        self.another: Callable[[], bool] = lambda: True
         self.end = End(outcome="fail", exit_code=1)
 
     async def run(self) -> None:
@@ -109,7 +115,7 @@ class _Attempt:
         return self.spec.get("protocol") == "DUMMY" or any(pretends)
 
     @property
-    def again(self) -> bool:
+    def repeated(self) -> bool:
         """Whether an earlier attempt may have done some of it."""
         return self.step.starts > 1
 
@@ -146,8 +152,8 @@ async def _copy(attempt: _Attempt, options: Options) -> Result:
             target=attempt.sites.site(attempt.spec["dst_site"]),
             dst=dst,
             step=f"{step.job_id}:{step.idx}",
-            again=attempt.again,
-            keep=step.tries_used < step.tries_max,
+            again=attempt.repeated,
+            keep=attempt.another,
             checksum=options.checksum is not None,
             overwrite=options.overwrite is not False,
             threads=attempt.sites.threads,
@@ -175,7 +181,7 @@ async def _rename(attempt: _Attempt, options: Options) -> Result:
         raise TransferError(dst.text, "is on another site: copy and remove it instead")
     if not attempt.pretended:
         site = attempt.sites.site(attempt.spec["src_site"])
-        attempt.log(await site.rename(src, dst, overwrite=options.overwrite is True, again=attempt.again))
+        attempt.log(await site.rename(src, dst, overwrite=options.overwrite is True, again=attempt.repeated))
     return None, ()
 
 

@@ -47,6 +47,7 @@ async def attempt(
     report: Any = None,
     idx: Any = 1,
     starts: Any = 1,
+    again: Any = lambda: True,
     size: Any = 0,
     **spec: Any,
 ) -> End:
@@ -66,7 +67,9 @@ async def attempt(
         tries_used=starts,
         starts=starts,
     )
-    end = await run(step, sites=sites, report=Reports() if report is None else report, output=output or io.BytesIO())
+    end = await run(
+        step, sites=sites, report=Reports() if report is None else report, output=output or io.BytesIO(), again=again
+    )
     assert msgspec.json.encode(end)
     return end
 

@@ -16,6 +16,7 @@ import pytest
 
 from sysadmd.jobs.transfers import part
 from sysadmd.jobs.transfers.copying import part_name
+from sysadmd.jobs.transfers.file_site import FileTarget
 from sysadmd.jobs.transfers.names import decode, parse
 from tests.small_disks import mounted
 from tests.unit.jobs.transfers.attempts import ODD, Reports, attempt, content, directories, failure, job
@@ -302,6 +303,34 @@ async def test_a_cancelled_attempt_ends_at_once_and_leaves_no_half_file(
                 await reached.wait()
                 group.cancel_scope.cancel()
     assert content(two) == {}
+
+
+@pytest.mark.parametrize("again, tries, kept", [(True, 1, True), (False, 1, False), (True, 3, False)])
+async def test_a_long_part_is_kept_while_another_attempt_may_follow(
+    one: Path, two: Path, monkeypatch: pytest.MonkeyPatch, again: bool, tries: int, kept: bool
+) -> None:
+    monkeypatch.setattr("sysadmd.jobs.transfers.copying.Copy.__init__.__kwdefaults__", {"checkpoint": 1000})
+    (one / "f").write_bytes(b"x" * 3000)
+    reached, output = asyncio.Event(), io.BytesIO()
+    real = FileTarget.sync
+
+    async def stuck(self: FileTarget) -> None:
+        await real(self)
+        if self.length >= 2000:
+            reached.set()
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(FileTarget, "sync", stuck)
+    async with directories(one, two) as sites:
+        asked = {"src": "/f", "dst": "/f", "dst_site": 2, "output": output, "starts": tries}
+        task = asyncio.create_task(attempt(sites, "COPY", again=lambda: again, **asked))
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    names = [path.name for path in two.iterdir()]
+    assert len(names) == kept
+    assert all(f"is kept for the next attempt, as {name}" in output.getvalue().decode() for name in names)
 
 
 async def test_a_name_that_is_no_utf_8_is_copied_by_its_text(one: Path, two: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sysadmd.config import SiteConfig
 from sysadmd.jobs.transfers import tree
-from sysadmd.jobs.transfers.engine import run, runner
+from sysadmd.jobs.transfers.engine import run
 from sysadmd.jobs.transfers.file_site import Threads
 from sysadmd.jobs.transfers.options import Options
 from sysadmd.jobs.transfers.pretending import pretended_copy
@@ -120,13 +120,6 @@ class FullDisk(io.BytesIO):
 async def test_an_output_that_cannot_be_written_does_not_end_an_attempt(one: Path) -> None:
     async with directories(one) as sites:
         assert (await attempt(sites, "MKDIR", src="/d", output=FullDisk())).outcome == "ok"
-    assert (one / "d").is_dir()
-
-
-async def test_a_workshop_runs_steps_of_transfers(one: Path) -> None:
-    step = StepView(job_id="6" * 24, idx=0, stage=0, type="MKDIR", state="running", spec={"src": "/d", "src_site": 1})
-    async with directories(one) as sites:
-        assert (await runner(sites)(step, Reports(), io.BytesIO())).outcome == "ok"
     assert (one / "d").is_dir()
 
 
