@@ -41,7 +41,11 @@ class LinkEnded(SysadmdError):
 
 
 class LinkRefused(LinkEnded):
-    """The bridge does not let this server in."""
+    """The bridge does not let this server in. `original`: it is one of the original programs."""
+
+    def __init__(self, reason: str, *, original: bool = False) -> None:
+        self.original = original
+        super().__init__(reason)
 
 
 class Line:
@@ -61,7 +65,7 @@ class Line:
         self._connection, self._node, self._key, self._limits = connection, node, key, limits
         self._checksums, self._dropped, self._tell = checksums, dropped, logged_in
         self.logged_in = False
-        self._challenged = False
+        self._challenged = self._original = False
         self._frames: list[bytes] = []
         self._size = 0
         self._deadline: asyncio.Timeout | None = None
@@ -162,9 +166,9 @@ class Line:
     async def _log_in(self, name: str, args: Any) -> None:
         """The next step of the log-in. Raises LinkRefused."""
         if name == "error":
-            raise LinkRefused(f"the bridge refuses this server's key ({_words(args)})")
+            raise LinkRefused(f"the bridge refuses this server's key ({_words(args)})", original=self._original)
         if isinstance(args, dict) and isinstance(args.get("test_string"), str) and not self._challenged:
-            self._challenged = True
+            self._challenged, self._original = True, len(args["test_string"]) < CLASSIC_CHALLENGE
             try:
                 proof = await anyio.to_thread.run_sync(self._proof, args["test_string"])
             except ValueError as error:
@@ -181,7 +185,7 @@ class Line:
 
     def _proof(self, challenge: str) -> dict[str, str]:
         """In a worker thread: the answer to a challenge. Raises ValueError."""
-        if len(challenge) < CLASSIC_CHALLENGE:
+        if self._original:
             return {"encrypted_string": base64.b64encode(self._key.sign_classic(challenge)).decode("ascii")}
         algorithm, signature = self._key.sign(challenge, AT_BRIDGE)
         text = base64.b64encode(signature).decode("ascii")

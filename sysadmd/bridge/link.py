@@ -2,7 +2,8 @@
 
 Attempts follow each other at growing intervals, up to a minute, which is what the original servers wait (spec sysadm
 §6.7); a connection that lived for a minute starts them anew. A bridge that does not know our key yet is tried again as
-well, since its administrator imports it when they find the time.
+well, since its administrator imports it when they find the time; an original one at the longest interval from the
+beginning, because it bans for an hour whoever fails twice, and a minute is more than a second to import a key in.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ State = Literal["connecting", "connected", "refused", "waiting"]
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before the second attempt, and before any."""
+LATE = 6
+"""The first attempt that is waited for as long as any."""
 STEADY = 60.0
 """Seconds of a connection after which the next attempt comes as soon as the first one did."""
 TELL_KEYS_AFTER = 0.1
@@ -115,6 +118,8 @@ class Link:
             if self._stopping.is_set():
                 return
             self._lost(error)
+            if isinstance(error, LinkRefused) and error.original:
+                attempt = max(attempt, LATE)
             await anyio.sleep(self._backoff.delay(attempt))
             attempt += 1
 

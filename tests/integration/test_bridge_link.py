@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog.testing
 
+from sysadmd.bridge import link as link_module
 from sysadmd.cli.status import collect
 from sysadmd.client import AsyncClient
 from sysadmd.config import BridgeLink, BridgePolicy, Config
@@ -243,7 +245,10 @@ async def test_a_bridge_may_call_nothing(tmp_path: Path) -> None:
         assert json.loads(found[0])["args"]["code"] == 403
 
 
-async def test_a_bridge_that_does_not_know_the_key_is_asked_again(tmp_path: Path) -> None:
+async def test_a_bridge_that_does_not_know_the_key_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "LONGEST_WAIT", 0.5)
     with structlog.testing.capture_logs() as logs:
         async with behind(tmp_path, known=False) as it:
             await it.state("refused")
