@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from sysadmd.backoff import Backoff
-from sysadmd.bridge.dial import Dialler, LinkConnection, Untrusted
+from sysadmd.bridge.dial import CLOSE_TIMEOUT, Dialler, LinkConnection, Untrusted
 from sysadmd.bridge.guests import Guests
 from sysadmd.bridge.known import KnownBridges
 from sysadmd.bridge.line import Line, LinkEnded, LinkRefused
@@ -44,8 +44,6 @@ STEADY = 60.0
 """Seconds of a connection after which the next attempt comes as soon as the first one did."""
 TELL_KEYS_AFTER = 0.1
 """Seconds in which several changes of the keyring become one list."""
-CLOSED_WITHIN = 2.0
-"""Seconds for the closing handshake of a connection that is of no use any more."""
 
 
 class LinkStatus(msgspec.Struct, frozen=True, gc=False):
@@ -178,7 +176,7 @@ class Link:
             return error
         finally:
             self._connection = self._line = self._guests = None
-            with anyio.move_on_after(CLOSED_WITHIN, shield=True):
+            with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await connection.close()
             connection.transport.abort()
         raise AssertionError("a line ends by an exception")

@@ -210,6 +210,16 @@ async def test_a_lost_link_is_made_anew_and_its_clients_come_back(tmp_path: Path
         assert again.id != first
 
 
+async def test_a_bridge_that_answers_no_ping_is_left_and_its_sessions_end(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"limits__ping_interval": 0.5, "limits__ping_timeout": 0.5}
+    async with behind(tmp_path, **options) as it, it.peer(SealedPeer) as peer:
+        await peer.login()
+        it.bridge.peers[0].connection.transport.pause_reading()
+        await until(lambda: it.status().error is not None)
+        await until(lambda: not it.sessions())
+        await it.state("connected")
+
+
 async def test_a_session_ends_when_its_peer_is_announced_no_more(tmp_path: Path) -> None:
     async with behind(tmp_path) as it, it.peer(SealedPeer) as stays:
         async with it.peer(SealedPeer) as goes:
