@@ -101,6 +101,9 @@ class BridgeConnection(Connection):
                 start = self._special(peer, data, start)
         if size:
             self._exchange.received(peer, [], size)
+        if not (peer.gone or self.writes()):
+            self._exchange.lost(peer)  # it took leave, or broke the protocol: it gets nothing any more
+            self._end_in_time()
 
     def process_event(self, event: Event) -> None:
         """The handshake, a control frame or a fragment; a message that was in fragments is relayed."""
@@ -170,13 +173,11 @@ class BridgeConnection(Connection):
 
     def end(self, code: int, reason: str) -> None:
         """Begin the closing handshake; who does not answer in time is cut off."""
-        self._in_time()
         if self.protocol.state is State.OPEN:
-            patience = self.close_timeout or 0
             self.protocol.send_close(code, close_reason(reason))
             self.send_data()
-            self.close_deadline = self.loop.time() + patience
-            self._deadline = self.loop.call_later(patience, self.transport.abort)
+            self.close_deadline = self.loop.time() + (self.close_timeout or 0)
+        self._end_in_time()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -203,6 +204,10 @@ class BridgeConnection(Connection):
         if self.protocol.state is State.OPEN:
             self._waiter = self.loop.create_future()
             await self._waiter
+
+    def _end_in_time(self) -> None:
+        self._in_time()
+        self._deadline = self.loop.call_later(self.close_timeout or 0, self.transport.abort)
 
     def _in_time(self) -> None:
         if self._deadline is not None:

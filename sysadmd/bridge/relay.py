@@ -154,7 +154,7 @@ class Relay:
         connection.request.headers.clear()  # a peer may have sent a MiB, which nobody reads again
         connection.request.path = ""
         dialogue.begin(peer)
-        while not (peer.key or peer.gone):
+        while connection.writes() and not (peer.key or peer.gone):
             if peer.proof is None:
                 await connection.woken()
             if peer.proof is not None:

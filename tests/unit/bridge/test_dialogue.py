@@ -96,6 +96,20 @@ async def test_who_goes_while_its_proof_is_checked_is_not_logged_in() -> None:
     assert rig.roster._of_key == {}
 
 
+async def test_who_does_not_wait_for_the_answer_has_failed_all_the_same() -> None:
+    rig = rig_with()
+    codes = []
+    for _ in range(25):
+        peer, wire = rig.open()
+        rig.say(peer, "auth_ssl", modern(key("eva"), challenge(rig, peer, wire)))
+        codes += [message["args"].get("code") for message in told(rig, wire)]
+        if peer.proof is not None:
+            rig.exchange.lost(peer)
+            await rig.exchange.dialogue.check(peer, peer.proof)
+    assert codes[-1] == 429
+    assert rig.exchange.figures.refused["proof"] == 20
+
+
 async def test_a_lane_that_is_full_is_said_to_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(self: Desk, proof: object) -> None:
         raise TooManyRequests("wait")

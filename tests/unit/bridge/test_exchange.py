@@ -171,6 +171,16 @@ async def test_control_frames_of_a_stranger_are_bounded() -> None:
     assert rig.exchange.figures.cut == {"stranger": 1}
 
 
+async def test_who_has_said_much_to_the_bridge_may_answer_its_end() -> None:
+    rig = Rig()
+    peer, wire = rig.peer()
+    for _ in range(3 * STRANGER_FRAMES):
+        rig.say(peer, "identify")
+    rig.exchange.switch.end(peer, 1001, "stopping", why="stop")
+    assert rig.exchange.bears(peer)
+    assert not wire.aborted
+
+
 async def test_control_frames_of_who_does_not_read_are_left_unread() -> None:
     rig = Rig()
     peer, wire = rig.peer()
