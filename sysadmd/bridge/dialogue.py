@@ -210,7 +210,7 @@ class Dialogue:
 
     def _failed(self, peer: Peer, id: Any, why: str, error: RpcError) -> None:
         self._figures.refused[why] += 1
-        peer.failures += 1
+        peer.failures += why != "busy"  # which is the bridge's fault
         self._switch.say(peer, speech.login_refused(id, error, classic=peer.classic))
         if peer.failures >= self._limits().bridge_logins:
             self._switch.end(peer, CLOSE_POLICY, "too many log-ins failed", why="login")

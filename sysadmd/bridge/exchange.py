@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import structlog
 
-from sysadmd.auth.lane import Lane
 from sysadmd.bridge.allowance import Meter
 from sysadmd.bridge.dialogue import CLOSE_POLICY, STRANGER_FRAMES, Dialogue
 from sysadmd.bridge.figures import Figures
@@ -34,9 +33,9 @@ and answered, and a list of keys is compared with everybody's."""
 class Exchange:
     """The peers of one bridge, and what goes on between them."""
 
-    def __init__(self, keyring: Keys, *, hostname: str, limits: Callable[[], Limits], lane: Lane | None = None) -> None:
+    def __init__(self, keyring: Keys, *, hostname: str, limits: Callable[[], Limits]) -> None:
         self.limits, self.figures = limits, Figures()
-        self._desk = Desk(keyring, lane)
+        self._desk = Desk(keyring)
         self.roster = Roster(limits, self.figures, self._say)
         self.switch = Switch(
             limits,

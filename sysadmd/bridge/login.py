@@ -1,8 +1,9 @@
 """Log-ins at a bridge: a challenge, and the proof that a peer has one of the keys that the bridge knows.
 
-The answer to the classic proof does not say whose it is, so that every RSA key is tried; ours names the key. Either is
-checked in a worker thread, one at a time and with a bounded queue, like all that strangers can make costly. The keyring
-is read there too: it may have to look at thousands of files.
+The answer to the classic proof does not say whose it is, so that every RSA key is tried (25 µs each); ours names the
+key. Either is checked in a worker thread, one at a time and with a bounded queue, like all that strangers can make
+costly; each kind has a lane of its own, so that who sends classic nonsense keeps only originals waiting. The keyring is
+read there too: it may have to look at thousands of files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_SIGNATURE = 2048
 TOKEN = 40
 SECONDS = 900
 QUEUED = 256
-"""Proofs that wait, in all: as many as there may be connections that are not logged in."""
+"""Proofs of one kind that wait: as many as there may be connections that are not logged in."""
 
 
 class Key(Protocol):
@@ -44,11 +45,11 @@ class Keys(Protocol):
 
 
 class Desk:
-    """Where proofs are checked. `lane` may be shared with what else is costly."""
+    """Where proofs are checked. Of each kind at most `queued` wait."""
 
-    def __init__(self, keys: Keys, lane: Lane | None = None) -> None:
-        self._keys, self._lane = keys, lane or Lane(QUEUED, "log-ins")
-        self._changes = 0
+    def __init__(self, keys: Keys, queued: int = QUEUED) -> None:
+        self._keys, self._changes = keys, 0
+        self._classic, self._modern = Lane(queued, "log-ins"), Lane(queued, "log-ins")
 
     def changed(self) -> Mapping[str, Key]:
         """The keys after a change; whoever is being checked meanwhile is checked against them."""
@@ -60,7 +61,8 @@ class Desk:
         if proof.challenge is None:
             return None
         challenge, answer, changes = proof.challenge, proof.answer, self._changes
-        found = await self._lane.run(lambda: _proven(self._keys.current(), challenge, answer))
+        lane = self._modern if "signature" in answer else self._classic
+        found = await lane.run(lambda: _proven(self._keys.current(), challenge, answer))
         if found is not None and changes != self._changes:
             key = self._keys.current().get(found[0])
             return None if key is None else (found[0], key.nick)

@@ -15,7 +15,6 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from sysadmd.auth.lane import Lane
 from sysadmd.bridge.connection import BridgeConnection
 from sysadmd.bridge.exchange import Exchange
 from sysadmd.bridge.figures import Figures
@@ -35,8 +34,7 @@ BEATS = 4
 class Relay:
     """One bridge. `keyring` knows the keys that may log in, `hostname` is what the bridge calls itself, `pending` are
     the places for connections that are not logged in, `trusted_proxies` addresses and networks whose X-Forwarded-For is
-    believed (ValueError for what is none). `lane` is where proofs are checked; `answer` may answer a request that is
-    none for a WebSocket.
+    believed (ValueError for what is none). `answer` may answer a request that is none for a WebSocket.
     """
 
     def __init__(
@@ -47,10 +45,9 @@ class Relay:
         limits: Callable[[], Limits],
         pending: Pending | None = None,
         trusted_proxies: Sequence[str] = (),
-        lane: Lane | None = None,
         answer: Callable[[ServerConnection, Request], Response | None] | None = None,
     ) -> None:
-        self.exchange = Exchange(keyring, hostname=hostname, limits=limits, lane=lane)
+        self.exchange = Exchange(keyring, hostname=hostname, limits=limits)
         self._limits, self._pending, self._answer = limits, pending, answer
         self._proxies = Proxies(trusted_proxies)
         self._server: Server | None = None
