@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -77,10 +78,15 @@ class Seen:
         self.late_ones += 1
 
     def lost(self, peer: Peer) -> None:
-        self.lost_ones += 1
+        self.lost_ones += not peer.gone
+        peer.gone = True
 
     def hasty(self, address: str) -> None:
         self.hasty_ones.append(address)
+
+
+def a_peer() -> Peer:
+    return cast("Peer", SimpleNamespace(gone=False))
 
 
 class _Server:
@@ -105,7 +111,7 @@ def opened(seen: Seen, *, upgraded: bool = True) -> tuple[BridgeConnection, Tran
         protocol.send_response(protocol.accept(connection.request))
         connection.send_data()
         transport.written = b""
-        connection.attach(cast("Peer", object()), 1000.0)
+        connection.attach(a_peer(), 1000.0)
     return connection, transport
 
 
@@ -244,7 +250,7 @@ async def test_who_does_not_answer_the_closing_handshake_is_cut_off() -> None:
 async def test_the_grace_is_over_once_and_not_after_the_log_in() -> None:
     seen = Seen()
     connection, _ = opened(seen)
-    peer = cast("Peer", object())
+    peer = a_peer()
     connection.attach(peer, 0.01)
     async with asyncio.timeout(10):
         while not seen.late_ones:
