@@ -83,22 +83,22 @@ class BridgeConnection(Connection):
         if peer is None or self.protocol.eof_sent:
             self._aside(data)
             return
+        chunk: bytes | bytearray = data
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
                 self._exchange.received(peer, [], size)
                 return
-            data = bytes(self._rest)
-            self._rest.clear()
+            chunk, self._rest = self._rest, bytearray()
         start = 0
-        while start < len(data) and not self.protocol.eof_sent:
+        while start < len(chunk) and not self.protocol.eof_sent:
             if self.protocol.current_size is None:
-                payloads, start = cut(data, start, self.protocol.max_message_size or 0)
+                payloads, start = cut(chunk, start, self.protocol.max_message_size or 0)
                 if payloads:
                     self._exchange.received(peer, payloads, size)
                     size = 0
-            if start < len(data):
-                start = self._special(peer, data, start)
+            if start < len(chunk):
+                start = self._special(peer, chunk, start)
         if size:
             self._exchange.received(peer, [], size)
         if not (peer.gone or self.writes()):
@@ -116,19 +116,19 @@ class BridgeConnection(Connection):
                 self._message = bytearray()
                 self._exchange.received(self.peer, [message], 0)
 
-    def _special(self, peer: Peer, data: bytes, start: int) -> int:
+    def _special(self, peer: Peer, chunk: bytes | bytearray, start: int) -> int:
         """Keep a frame that is not whole, or give the library one that is not plain; where the next one begins."""
-        need, length = span(data, start)
+        need, length = span(chunk, start)
         if length > (self.protocol.max_message_size or 0) - (self.protocol.current_size or 0):
-            super().data_received(data[start:])  # which refuses it by its head alone
-            return len(data)
-        if start + need > len(data):
-            self._rest += data[start:]
+            super().data_received(bytes(chunk[start:]))  # which refuses it by its head alone
+            return len(chunk)
+        if start + need > len(chunk):
+            self._rest += chunk[start:]
             self._need = need
-            return len(data)
+            return len(chunk)
         if not self._exchange.bears(peer):
-            return len(data)
-        super().data_received(data[start : start + need])
+            return len(chunk)
+        super().data_received(bytes(chunk[start : start + need]))
         return start + need
 
     def _aside(self, data: bytes) -> None:

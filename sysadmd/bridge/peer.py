@@ -120,7 +120,7 @@ class Peer:
     announced: int | None = None
     due: bool = False
 
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[bytes | memoryview] = field(default_factory=list)
     backlog: deque[bytes] = field(default_factory=deque)
     queued: int = 0
     handed: int = 0

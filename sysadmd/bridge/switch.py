@@ -15,6 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from sysadmd.bridge.figures import Figures
+from sysadmd.bridge.framing import LARGE
 from sysadmd.bridge.peer import ADDRESS_BYTES, Peer
 from sysadmd.bridge.speech import undelivered
 from sysadmd.errors import BadRequest, NotFound
@@ -76,7 +77,7 @@ class Switch:
             target.parts += (
                 _SHORT[length] if length < 126 else _frame_head(length),
                 head,
-                payload[ADDRESS_BYTES:],
+                payload[ADDRESS_BYTES:] if length < LARGE else memoryview(payload)[ADDRESS_BYTES:],
             )
             target.messages_out += 1
             target.queued += length
