@@ -545,6 +545,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
         sealing_context(tmp_path)
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="nowhere"):
-        sealing_context(tmp_path / "nowhere")
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="file"):
+        sealing_context(tmp_path / "file" / "state")
