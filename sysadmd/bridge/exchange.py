@@ -36,7 +36,7 @@ class Exchange:
     def __init__(self, keyring: Keys, *, hostname: str, limits: Callable[[], Limits]) -> None:
         self.limits, self.figures = limits, Figures()
         self._desk = Desk(keyring)
-        self.roster = Roster(limits, self.figures, self._say)
+        self.roster = Roster(limits, self.figures, tell=self._tell, write=self._write)
         self.switch = Switch(
             limits,
             self.figures,
@@ -147,8 +147,11 @@ class Exchange:
         self.figures.cut["hasty"] += 1
         log.info("connection cut", reason="hasty", address=address)
 
-    def _say(self, peer: Peer, message: bytes) -> None:
-        self.switch.say(peer, message)
+    def _tell(self, peer: Peer, message: bytes | None) -> None:
+        self.switch.announced(peer, message)
+
+    def _write(self, peer: Peer) -> None:
+        self.switch.write(peer)
 
     def _converse(self, peer: Peer, payload: bytes) -> None:
         peer.cost += COST + len(payload) // COST_BYTES

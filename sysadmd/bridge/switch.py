@@ -87,7 +87,7 @@ class Switch:
                 if target.queued > limit:
                     self._crowded(target, sender)
                 elif not target.wire.paused:
-                    self.write(target)
+                    self.write(target)  # with its announcement, if that is due
         sender.messages_in += messages
         sender.bytes_in += size
         self._figures.messages += messages
@@ -133,12 +133,20 @@ class Switch:
         if peer.queued > self._limits().bridge_queue:
             self._crowded(peer, peer)
 
+    def announced(self, peer: Peer, message: bytes | None) -> None:
+        """What was due is told, or need not be: it goes before all that waited for it."""
+        peer.dirty = False
+        if message is not None:
+            frame = text_frame(message)
+            peer.parts.insert(0, frame)
+            peer.queued += len(frame)
+        if peer.parts:
+            self._touch(peer)
+
     def _touch(self, peer: Peer) -> None:
-        """The first frame to a peer in this turn, or after its list of counterparts changed."""
-        if peer.due:
-            self._announce(peer)
-        if not peer.dirty:
-            peer.dirty = True
+        """There is something for a peer: it is written when the turn ends, or with the announcement that is due."""
+        peer.dirty = True
+        if not peer.due:
             self._dirty.append(peer)
             if not self._flushing:
                 self._flushing = True
@@ -148,14 +156,17 @@ class Switch:
         dirty, self._dirty = self._dirty, []
         self._flushing = False
         for peer in dirty:
-            peer.dirty = False
-            self.write(peer)
+            if not peer.due:
+                peer.dirty = False
+                self.write(peer)
 
     def write(self, peer: Peer) -> None:
         """Write what this turn gave, as far as the socket takes it."""
         parts = peer.parts
         if not parts:
             return
+        if peer.due:
+            self._announce(peer)
         data = b"".join(parts)
         parts.clear()
         if peer.gone or not peer.wire.writes():

@@ -36,6 +36,37 @@ async def test_many_changes_are_told_once() -> None:
     assert rig.exchange.figures.announcements == 101
 
 
+async def test_a_fleet_of_which_all_speak_at_once_is_told_of_once() -> None:
+    rig = Rig()
+    server, wire = rig.peer("server", "k")
+    clients = []
+    for number in range(100):
+        clients.append(rig.peer("client", "k")[0])
+        rig.relay(clients[-1], server.id, str(number))
+        await asyncio.sleep(0)  # the turn in which it came is over
+    rig.settle()
+    announcement, *frames = wire.took()
+    assert json.loads(announcement)["args"]["available_connections"] == sorted(client.id for client in clients)
+    assert frames == [f"{client.id}\n{number}" for number, client in enumerate(clients)]
+
+
+async def test_who_does_not_read_is_told_when_it_does() -> None:
+    rig = Rig()
+    server, wire = rig.peer("server", "k")
+    wire.paused = True
+    for _ in range(3):
+        client, _ = rig.peer("client", "k")
+        rig.settle()
+        rig.exchange.lost(client)
+        rig.settle()
+    last, _ = rig.peer("client", "k")
+    rig.settle()
+    assert server.queued == 0
+    wire.paused = False
+    rig.settle()
+    assert lists(wire) == [[last.id]]
+
+
 async def test_a_change_and_its_undoing_are_not_told() -> None:
     rig = Rig()
     server, server_wire, _, client_wire = rig.pair()
