@@ -13,7 +13,7 @@ In a sealed session (sysadmd.keys.seal) the modern proof is the only one, and si
 session's *binding*: the SHA-256 of the server's certificate in DER, 64 lower-case hexadecimal digits. Whoever has a
 client sign for one server can do nothing with it at another, whose certificate differs. Nor can a server, or a bridge,
 have it signed as a challenge: no signer of ours takes one of more than 200 characters, and a challenge of that length
-with a binding behind it is longer. At a bridge the binding is `AT_BRIDGE`, so that whoever runs one cannot use the
+with a binding behind it is longer; nor does one sign a shorter one with a binding. At a bridge the binding is `AT_BRIDGE`, so that whoever runs one cannot use the
 log-ins of its peers at servers that know the same keys.
 
 `cryptography` costs a third of a second to import and is imported by the first who needs it. What comes from a stranger
@@ -198,12 +198,15 @@ class PrivateKey:
 
     def sign(self, challenge: str, binding: str = "") -> tuple[Algorithm, bytes]:
         """The modern proof for a challenge, in a session that is bound to `binding`. Raises ValueError for a challenge
-        that is not up to 200 letters and digits: behind another one there could be a binding.
+        that is not up to 200 letters and digits, and to a binding one of 200: with more there could be a binding in it,
+        and with less it could, together with the binding, be the whole challenge of somebody else.
         """
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
         if not _CHALLENGE.fullmatch(challenge) or len(challenge) > MAX_CHALLENGE:
             raise ValueError(f"the challenge is not up to {MAX_CHALLENGE} letters and digits")
+        if binding and len(challenge) < MAX_CHALLENGE:
+            raise ValueError(f"the challenge for a bound proof is not {MAX_CHALLENGE} letters and digits")
         text = DOMAIN + challenge.encode() + binding.encode()
         if isinstance(self._key, RSAPrivateKey):
             return "rsa-pss-sha256", self._key.sign(text, *_pss())
