@@ -67,14 +67,21 @@ class Exchange:
                 self.switch.end(peer, CLOSE_POLICY, "its key is no longer known to this bridge", why="key")
 
     def look_around(self) -> None:
-        """Ask whoever was silent for a sign of life, and drop whoever gave none."""
+        """Ask whoever was silent for a sign of life, and drop whoever gave none.
+
+        On a slow line the question waits behind what was relayed before, so whoever took some of that lately is not
+        silent.
+        """
         limits, now = self.limits(), asyncio.get_running_loop().time()
         for peer in self.roster:
             silent = now - peer.heard
             if peer.held or silent < limits.ping_interval:
                 continue
+            if (seen := peer.wire.progress()) != peer.seen:
+                peer.seen, peer.taking = seen, now
             if silent >= limits.ping_interval + limits.ping_timeout:
-                self.switch.cut(peer, "silent")
+                if now - peer.taking >= limits.ping_timeout:
+                    self.switch.cut(peer, "silent")
             elif peer.pinged < peer.heard:
                 peer.pinged = now
                 peer.wire.beat()

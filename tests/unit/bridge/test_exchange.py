@@ -216,6 +216,19 @@ async def test_the_silent_are_asked_once_and_then_dropped() -> None:
     assert rig.exchange.figures.cut == {"silent": 1}
 
 
+async def test_who_is_still_taking_what_came_before_the_question_is_not_silent() -> None:
+    rig = Rig(ping_interval=10.0, ping_timeout=5.0)
+    peer, wire = rig.peer()
+    wire.moved += 1
+    peer.heard -= 16
+    rig.exchange.look_around()
+    rig.exchange.look_around()
+    assert not wire.aborted
+    peer.taking -= 5
+    rig.exchange.look_around()
+    assert rig.exchange.figures.cut == {"silent": 1}
+
+
 async def test_who_is_not_read_is_not_called_silent() -> None:
     rig = Rig(ping_interval=10.0, ping_timeout=5.0)
     peer, wire = rig.peer()
