@@ -13,8 +13,8 @@ In a sealed session (sysadmd.keys.seal) the modern proof is the only one, and si
 session's *binding*: the SHA-256 of the server's certificate in DER, 64 lower-case hexadecimal digits. Whoever has a
 client sign for one server can do nothing with it at another, whose certificate differs. Nor can a server, or a bridge,
 have it signed as a challenge: no signer of ours takes one of more than 200 characters, and a challenge of that length
-with a binding behind it is longer; nor does one sign a shorter one with a binding. At a bridge the binding is `AT_BRIDGE`, so that whoever runs one cannot use the
-log-ins of its peers at servers that know the same keys.
+with a binding behind it is longer; nor does one sign a shorter one with a binding. At a bridge the binding is
+`AT_BRIDGE`, so that whoever runs one cannot use the log-ins of its peers at servers that know the same keys.
 
 `cryptography` costs a third of a second to import and is imported by the first who needs it. What comes from a stranger
 is never a reason to raise: it recovers nothing and verifies nothing.
