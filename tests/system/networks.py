@@ -74,7 +74,7 @@ class Host:
             _run(*self.argv("nft", "-f", "-"), stdin=MASQUERADE % (outside, outside, outside))
 
     def slow_down(self, interface: str, rate: str) -> None:
-        """What leaves by this interface waits for its turn, for seconds if need be (tc-tbf(8)), as before a slow line."""
+        """What leaves by this interface waits for its turn, for seconds if need be (tc-tbf(8))."""
         bucket = ("rate", rate, "burst", "8kb", "latency", "8s")
         _run("tc", "-n", self.name, "qdisc", "add", "dev", interface, "root", "tbf", *bucket)
 
