@@ -192,8 +192,12 @@ def _shown(connection: LinkConnection) -> bytes:
 
 
 def _key(connection: LinkConnection) -> str:
-    """The fingerprint of its key. Raises ValueError."""
-    return fingerprint(public_key(_shown(connection)))
+    """The fingerprint of its key. Raises ValueError, and drops the connection, where there is none to read."""
+    try:
+        return fingerprint(public_key(_shown(connection)))
+    except ValueError:
+        connection.transport.abort()
+        raise
 
 
 def _verdict(error: ssl.SSLCertVerificationError) -> str:

@@ -80,8 +80,10 @@ class Guests:
         details = args.get("connections")
         details = details if isinstance(details, dict) else {}
         found: dict[str, str] = {}
-        for one in listed:
-            if not isinstance(one, str) or not _PEER_ID.fullmatch(one) or len(found) >= MAX_ANNOUNCED:
+        if len(listed) > MAX_ANNOUNCED:
+            self.drop("malformed announcement")  # once for all that is not looked at
+        for one in listed[:MAX_ANNOUNCED]:
+            if not isinstance(one, str) or not _PEER_ID.fullmatch(one):
                 self.drop("malformed announcement")
             else:
                 # Whoever is known stays who they are: an address that changes would be a way around lock-outs.

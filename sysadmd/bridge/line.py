@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 CLASSIC_CHALLENGE = 128
 """Characters of a challenge below which the bridge is an original one, which knows the classic proof only."""
+MAX_WORDS = 16 * 1024 * 1024
+"""Bytes of a frame of the bridge's own: the longest list of peers that counts (sysadmd.bridge.guests) has 14 MiB."""
 TEXT = 200
 """Characters of a bridge's own words that are repeated."""
 
@@ -123,7 +125,10 @@ class Line:
         while True:
             frame = await connection.recv(decode=False)
             if frame.startswith(b"{"):
-                await self._receive(frame, guests)
+                if len(frame) > MAX_WORDS:
+                    self._dropped["oversize frame"] += 1
+                else:
+                    await self._receive(frame, guests)
             elif self.logged_in:
                 guests.receive(frame)
             else:

@@ -12,7 +12,8 @@ import pytest
 import structlog.testing
 from websockets.asyncio.server import ServerConnection, serve
 
-from sysadmd.bridge.dial import DialFailed, Dialler, Untrusted, full_url
+from sysadmd.bridge import dial as module
+from sysadmd.bridge.dial import DialFailed, Dialler, LinkConnection, Untrusted, full_url
 from sysadmd.bridge.known import KnownBridges
 from sysadmd.config import BridgeLink
 from sysadmd.limits import Limits
@@ -146,6 +147,22 @@ async def test_another_key_is_refused_later_and_what_to_do_is_said(tmp_path: Pat
     assert "known_bridges" in text
     assert "insecure = true" in text
     assert KnownBridges(tmp_path).get("office") == first.fingerprint
+
+
+async def test_a_connection_whose_key_cannot_be_read_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[LinkConnection] = []
+
+    def shown(connection: LinkConnection) -> bytes:
+        seen.append(connection)
+        return b""
+
+    monkeypatch.setattr(module, "_shown", shown)
+    async with Shown(tmp_path, "one", "-addext", LOOPBACK).serving() as bridge:
+        with pytest.raises(DialFailed, match=r"is not an X\.509 certificate"):
+            await dialler(tmp_path, bridge.port).dial()
+        assert [connection.transport.is_closing() for connection in seen] == [True]
 
 
 async def test_a_certificate_that_the_machine_trusts_needs_no_pin(

@@ -147,7 +147,7 @@ async def test_so_many_peers_are_known_and_no_more(
 ) -> None:
     monkeypatch.setattr(module, "MAX_ANNOUNCED", 2)
     async with office(tmp_path, context) as it:
-        it.announce(ANN, BOB, "carl")
+        it.announce(ANN, BOB, "carl", "dora")
         assert set(it.guests.peers) == {ANN, BOB}
         assert it.dropped == {"malformed announcement": 1}
 
