@@ -8,7 +8,6 @@ here: besides who we are and, once it let us in, which keys are registered, it l
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from sysadmd.bridge.dial import LinkConnection
 from sysadmd.bridge.guests import Guests
 from sysadmd.errors import Forbidden, SysadmdError, WireError
 from sysadmd.events.subscription import PIECE
-from sysadmd.keys.signing import AT_BRIDGE, PrivateKey
+from sysadmd.keys.signing import AT_BRIDGE, CLASSIC_CHALLENGE, PrivateKey, answer_to
 from sysadmd.limits import Limits
 from sysadmd.wire import SYSADM, Request
 from sysadmd.wire.relay import KEYS_ID, LOGIN_ID
@@ -30,8 +29,6 @@ from sysadmd.wire.text import encode, parse
 
 log = structlog.get_logger(__name__)
 
-CLASSIC_CHALLENGE = 128
-"""Characters of a challenge below which the bridge is an original one, which knows the classic proof only."""
 MAX_WORDS = 16 * 1024 * 1024
 """Bytes of a frame of the bridge's own: the longest list of peers that counts (sysadmd.bridge.guests) has 14 MiB."""
 TEXT = 200
@@ -190,11 +187,7 @@ class Line:
 
     def _proof(self, challenge: str) -> dict[str, str]:
         """In a worker thread: the answer to a challenge. Raises ValueError."""
-        if self._original:
-            return {"encrypted_string": base64.b64encode(self._key.sign_classic(challenge)).decode("ascii")}
-        algorithm, signature = self._key.sign(challenge, AT_BRIDGE)
-        text = base64.b64encode(signature).decode("ascii")
-        return {"key": self._key.public.fingerprint, "algorithm": algorithm, "signature": text}
+        return answer_to(challenge, self._key, "" if self._original else AT_BRIDGE)
 
     def _say(self, name: str, args: Any, request_id: Any) -> None:
         self.send(encode({"args": args, "id": request_id, "name": name, "namespace": "rpc"}))

@@ -8,8 +8,6 @@ read there too: it may have to look at thousands of files.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
@@ -20,8 +18,6 @@ from sysadmd.auth.lane import Lane
 from sysadmd.bridge.peer import Proof
 from sysadmd.keys import signing
 
-MAX_SIGNATURE = 2048
-"""Characters of a signature in base64: RSA-8192 has 1,368."""
 TOKEN = 40
 SECONDS = 900
 QUEUED = 256
@@ -75,7 +71,7 @@ def token() -> list[Any]:
 
 
 def _proven(keys: Mapping[str, Key], challenge: str, answer: Mapping[str, Any]) -> tuple[str, str] | None:
-    signature = _decoded(answer.get("signature" if "signature" in answer else "encrypted_string"))
+    signature = signing.signature_in(answer.get("signature" if "signature" in answer else "encrypted_string"))
     if "signature" not in answer:
         return _signer(keys.items(), challenge.encode("ascii"), signature)
     claimed, algorithm = str(answer.get("key")).lower(), str(answer.get("algorithm"))
@@ -92,13 +88,3 @@ def _signer(keys: Iterable[tuple[str, Key]], wanted: bytes, signature: bytes) ->
             if found is not None and hmac.compare_digest(found, wanted):
                 return fingerprint, key.nick
     return None
-
-
-def _decoded(text: object) -> bytes:
-    """A signature; b"" for what is none, which proves nothing."""
-    if not isinstance(text, str) or len(text) > MAX_SIGNATURE:
-        return b""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return b""

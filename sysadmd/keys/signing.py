@@ -52,6 +52,10 @@ DOMAIN = b"sysadmd auth_ssl v1\0"
 """What stands before the challenge in a modern proof, so that it is good for nothing else."""
 AT_BRIDGE = "bridge"
 """The binding of a proof for a bridge."""
+MAX_SIGNATURE = 2048
+"""Characters of a signature in base64: RSA-8192 has 1,368."""
+CLASSIC_CHALLENGE = 128
+"""Characters of a challenge below which an original program asks, which knows the classic proof only (spec §3.5)."""
 MAX_CHALLENGE = 200
 """Characters of a challenge that is signed: what servers of ours send."""
 PADDING = 11
@@ -114,6 +118,16 @@ def certified(key: PublicKey, certificate: str) -> PublicKey:
 def fingerprint(der: bytes) -> str:
     """The name of a SubjectPublicKeyInfo: SHA-256 of its DER, hexadecimal."""
     return hashlib.sha256(der).hexdigest()
+
+
+def signature_in(text: object) -> bytes:
+    """A signature in base64, as it comes from a stranger; b"" for what is none, which proves nothing."""
+    if not isinstance(text, str) or len(text) > MAX_SIGNATURE:
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def recover(pem: str, signature: bytes) -> bytes | None:
@@ -231,6 +245,17 @@ class PrivateKey:
         blind = secrets.randbelow(modulus - 2) + 2
         power = pow(int.from_bytes(block, "big") * pow(blind, exponent, modulus) % modulus, private.d, modulus)
         return (power * pow(blind, -1, modulus) % modulus).to_bytes(size, "big")
+
+
+def answer_to(challenge: str, key: PrivateKey, binding: str = "") -> dict[str, str]:
+    """The args of `rpc/auth_ssl` that answer a challenge: the classic proof to a short one where there is no binding,
+    else the modern one. Raises ValueError for a challenge that the key does not sign.
+    """
+    if len(challenge) < CLASSIC_CHALLENGE and not binding:
+        return {"encrypted_string": base64.b64encode(key.sign_classic(challenge)).decode("ascii")}
+    algorithm, signature = key.sign(challenge, binding)
+    text = base64.b64encode(signature).decode("ascii")
+    return {"key": key.public.fingerprint, "algorithm": algorithm, "signature": text}
 
 
 def _pss() -> tuple[PSS, SHA256]:

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysadmd.errors import BadRequest
-from sysadmd.keys.signing import AT_BRIDGE, DOMAIN, PrivateKey, parse, recover, verify
+from sysadmd.keys.signing import (
+    AT_BRIDGE,
+    CLASSIC_CHALLENGE,
+    DOMAIN,
+    MAX_SIGNATURE,
+    PrivateKey,
+    answer_to,
+    parse,
+    recover,
+    signature_in,
+    verify,
+)
 from tests.unit.keys.openssl import (
     make_certificate,
     make_key,
@@ -253,3 +264,24 @@ def test_a_broken_private_key_is_not_quoted() -> None:
     with pytest.raises(ValueError, match="not a private key in PEM") as caught:
         PrivateKey.load(b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
     assert "c2VjcmV0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, 5, "", "no base64", "é", "A" * (MAX_SIGNATURE + 1)])
+def test_a_signature_that_is_none_is_empty(text: object) -> None:
+    assert signature_in(text) == b""
+
+
+def test_a_signature_of_full_length_is_taken() -> None:
+    assert signature_in("A" * MAX_SIGNATURE) == bytes(MAX_SIGNATURE // 4 * 3)
+
+
+@pytest.mark.parametrize(
+    "length,binding,names",
+    [
+        (CLASSIC_CHALLENGE - 1, "", {"encrypted_string"}),
+        (CLASSIC_CHALLENGE, "", {"key", "algorithm", "signature"}),
+        (200, AT_BRIDGE, {"key", "algorithm", "signature"}),
+    ],
+)
+def test_a_short_challenge_is_answered_as_the_originals_do(length: int, binding: str, names: set[str]) -> None:
+    assert answer_to("C" * length, PrivateKey.generate(), binding).keys() == names
