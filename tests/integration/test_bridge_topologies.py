@@ -177,7 +177,11 @@ async def test_everybody_comes_back_to_a_bridge_that_was_killed(tmp_path: Path) 
         original.redial = 0.2
         admit(bridge, "original", original.bridge_key.pem)
         await registered(alpha, ann.key.pem, original.key.pem)
-        async with ann.client_of(bridge, alpha) as client, original.dialling(f"wss://127.0.0.1:{bridge.port}"):
+        async with (
+            ann.client_of(bridge, alpha) as client,
+            client.events("dispatcher") as events,
+            original.dialling(f"wss://127.0.0.1:{bridge.port}"),
+        ):
             await client.call("rpc/query")
             await original.until(original.server)
             bridge.process.kill()
@@ -185,8 +189,13 @@ async def test_everybody_comes_back_to_a_bridge_that_was_killed(tmp_path: Path) 
             await without_sessions(alpha, NOTICED)
             with pytest.raises(ClientError):
                 await client.call("rpc/query")
+            async with alpha.connect() as admin:
+                await admin.call("rpc", "dispatcher", {"action": "run", "meanwhile": [["true"]]})
             async with started_again(bridge):
                 await linked(alpha, timeout=AGAIN)
+                # What happened while there was no bridge comes, too.
+                async with asyncio.timeout(AGAIN):
+                    assert (await anext(aiter(events))).args["process_id"] == "meanwhile"
                 assert len(await client.call("rpc/query")) > 0
                 await original.until(original.server, AGAIN)
 
