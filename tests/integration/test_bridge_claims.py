@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,10 @@ import pytest
 import structlog.testing
 
 from sysadmd.keys.signing import parse
+from tests.integration.behind_bridges import KEY, Behind, RawPeer, SealedPeer, behind
 from tests.integration.bridge_processes import running_bridge
 from tests.integration.bridges import private_key, running_relay, text
-from tests.integration.originals import until
+from tests.integration.originals import kept_pair, until
 from tests.integration.servers import PASSWORD
 from tests.integration.test_bridged_server import CLIENT, TO_BRIDGE, bridged
 from tests.integration.test_who_did_what import records
@@ -105,3 +109,51 @@ async def test_a_server_tells_a_bridge_the_checksums_of_its_keys_and_no_more_of_
         (server,) = [one for one in it.relay.relay.exchange.roster if one.role == "server"]
         await until(lambda: server.checksums == known)
         assert {len(checksum) for checksum in known} == {24}
+
+
+# What a bridge can take from a session that it reads
+
+
+@contextlib.asynccontextmanager
+async def readable(it: Behind) -> AsyncIterator[tuple[RawPeer, str]]:
+    """A session of `admin` in which a bridge can read, and the token that the answer to its log-in holds."""
+    async with it.peer() as peer:
+        asked = (await peer.exchange("rpc", "auth_ssl", {"md5_key": KEY.checksum}))["args"]
+        proof = {"encrypted_string": KEY.encrypted(base64.b64decode(asked["test_string"]).decode())}
+        yield peer, (await peer.exchange("rpc", "auth_ssl", proof))["args"][0]
+
+
+async def test_the_token_of_a_session_that_a_bridge_reads_opens_nothing(tmp_path: Path) -> None:
+    async with behind(tmp_path) as it, readable(it) as (peer, token):
+        assert (await peer.exchange("rpc", "query", ""))["name"] == "response"
+        assert len(token) == len(it.live.app.auth.tokens.issue(it.sessions()[0].scope))
+        async with it.live.connect(login=None) as direct:
+            reply = await direct.request("rpc", "auth_token", {"token": token})
+            assert reply["args"]["code"] == 401
+        async with (
+            it.live.http(None) as http,
+            http.post("/rpc/query", headers={"Authorization": f"Bearer {token}"}) as answer,
+        ):
+            assert answer.status == 401
+
+
+OTHER = base64.b64encode(kept_pair("stranger").pem.encode()).decode()
+LASTING = [
+    ("settings", {"action": "register_ssl_cert", "pub_key": OTHER}),
+    ("tokens", {"action": "create", "name": "mine"}),
+    ("accounts", {"action": "add", "name": "mallory", "password": "a password", "roles": ["admin"]}),
+    ("accounts", {"action": "passwd", "name": "admin", "password": "a password"}),
+]
+
+
+@pytest.mark.parametrize("name,args", LASTING)
+async def test_no_other_way_in_is_made_in_a_session_that_a_bridge_reads(
+    tmp_path: Path, name: str, args: dict[str, Any]
+) -> None:
+    async with behind(tmp_path) as it:
+        async with readable(it) as (peer, _):
+            assert (await peer.exchange("rpc", name, args))["args"]["code"] == "403"
+            assert (await peer.exchange("rpc", "query", ""))["name"] == "response"
+        async with it.peer(SealedPeer) as sealed:
+            await sealed.login()
+            assert (await sealed.request("rpc", name, args))["name"] == "response"
