@@ -108,9 +108,9 @@ class Relay:
         self.exchange.keys_changed()
 
     def _look_around(self) -> None:
-        self.exchange.look_around()
         step = self._limits().ping_interval / BEATS
-        self._beat = asyncio.get_running_loop().call_later(step, self._look_around)
+        self._beat = asyncio.get_running_loop().call_later(step, self._look_around)  # first, whatever the look brings
+        self.exchange.look_around()
 
     def _connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> BridgeConnection:
         limits = self._limits()
