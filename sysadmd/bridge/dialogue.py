@@ -15,7 +15,7 @@ import structlog
 from sysadmd.auth.challenge import Challenge
 from sysadmd.auth.prefix import is_loopback
 from sysadmd.bridge import speech
-from sysadmd.bridge.allowance import Failures
+from sysadmd.bridge.allowance import FAILURE_RATE, FAILURES, Tries
 from sysadmd.bridge.figures import Figures
 from sysadmd.bridge.login import Desk, token
 from sysadmd.bridge.peer import Peer, Proof
@@ -63,7 +63,7 @@ class Dialogue:
     ) -> None:
         self._limits, self._figures, self._desk, self._roster = limits, figures, desk, roster
         self._switch, self._hostname, self.exempt, self._monotonic = switch, hostname, exempt, monotonic
-        self._failures = Failures()
+        self._failures = Tries(FAILURES, FAILURE_RATE)
 
     def begin(self, peer: Peer) -> None:
         """The first word is the bridge's."""
