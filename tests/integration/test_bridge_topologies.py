@@ -262,6 +262,27 @@ async def test_an_original_client_through_an_original_bridge_with_our_server(tmp
             await the_original_client_works(client, alpha)
 
 
+async def test_originals_alone_at_our_bridge(tmp_path: Path) -> None:
+    """What they read differs from what an original bridge writes in the seconds of a token, and in its length."""
+    server, client = OriginalServer(tmp_path), OriginalClient()
+    server.keys["alice"] = client.key.pem
+    async with running_bridge(tmp_path, tls=True) as bridge:
+        admit(bridge, "server", server.bridge_key.pem)
+        admit(bridge, "client", client.bridge_key.pem)
+        url = f"wss://127.0.0.1:{bridge.port}"
+        async with server.dialling(url), client.dialling(url):
+            remote = await client.until(client.server)
+            reply = await client.call(remote.id, "rpc", "query", "simple-query")
+            assert reply["args"] == {"rpc/dispatcher": "read/write"}
+            await until(lambda: any(one.events for one in server.remotes.values()))
+            await server.publish("life-preserver", {"message": "heard"})
+            await client.until(lambda: client.events)
+            assert client.events == [(remote.id, "life-preserver", {"message": "heard"})]
+            # Unlike an original one, this bridge tells who left.
+            client.close()
+            await until(lambda: not server.remotes)
+
+
 async def test_our_client_through_an_original_bridge_with_our_server_is_sealed(tmp_path: Path) -> None:
     async with OriginalBridge(tmp_path).serving() as bridge, server_at(bridge, tmp_path, "alpha") as alpha:
         ann = Person.make(tmp_path, "ann", bridge)
