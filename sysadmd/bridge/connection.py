@@ -177,6 +177,7 @@ class BridgeConnection(Connection):
             self.protocol.send_close(code, close_reason(reason))
             self.send_data()
             self.close_deadline = self.loop.time() + (self.close_timeout or 0)
+        self.read_on(wanted=True)  # or its answer would never be seen
         self._end_in_time()
 
     def abort(self) -> None:

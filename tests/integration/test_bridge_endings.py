@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 from sysadmd.keys.signing import AT_BRIDGE
 from tests.integration.bridges import WAIT, BridgePeer, LiveRelay, private_key, running_relay, text
+
+
+def write(peer: BridgePeer, *frames: str) -> None:
+    """Send without waiting for anything."""
+    for frame in frames:
+        peer.connection.protocol.send_text(frame.encode())
+    peer.connection.transport.write(b"".join(peer.connection.protocol.data_to_send()))
 
 
 def close_and_stay(peer: BridgePeer, *frames: str) -> None:
@@ -42,6 +50,27 @@ async def test_a_stranger_that_closes_and_stays_is_dropped(tmp_path: Path) -> No
         await stranger.receive()
         close_and_stay(stranger)
         await live.until(lambda: not connections(live))
+
+
+async def test_a_peer_that_was_not_read_may_still_answer_its_end(tmp_path: Path) -> None:
+    limits = {"bridge_queue": 64 * 1024, "bridge_patience": 60.0, "drain": 60.0}
+    removed = private_key("removed")
+    async with (
+        running_relay(tmp_path, **limits) as live,
+        live.peer("server", "k") as server,
+        live.peer("client", "k", key=removed) as client,
+    ):
+        (server.id,) = await client.announced()
+        server.connection.transport.pause_reading()
+        (sender,) = [peer for peer in live.relay.exchange.roster if peer.role == "client"]
+        while not sender.held:
+            write(client, *[f"{server.id}\n{'x' * 64 * 1024}"] * 10)
+            await asyncio.sleep(0.05)  # the kernel's buffers take much before the bridge has to keep it
+        del live.ring.keys[removed.public.fingerprint]
+        live.relay.keys_changed()
+        assert (await client.closed())[0] == 1008
+        await live.until(lambda: connections(live) == 1)
+        server.connection.transport.abort()
 
 
 async def test_a_peer_that_closes_and_stays_is_gone_for_its_counterpart(tmp_path: Path) -> None:

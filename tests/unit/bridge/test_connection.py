@@ -43,6 +43,9 @@ class Transport(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.written += data
 
+    def resume_reading(self) -> None:
+        pass
+
     def can_write_eof(self) -> bool:
         return False
 
