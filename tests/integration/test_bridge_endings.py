@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from sysadmd.keys.signing import AT_BRIDGE
 from tests.integration.bridges import WAIT, BridgePeer, LiveRelay, private_key, running_relay, text
@@ -53,7 +54,7 @@ async def test_a_stranger_that_closes_and_stays_is_dropped(tmp_path: Path) -> No
 
 
 async def test_a_peer_that_was_not_read_may_still_answer_its_end(tmp_path: Path) -> None:
-    limits = {"bridge_queue": 64 * 1024, "bridge_patience": 60.0, "drain": 60.0}
+    limits: dict[str, Any] = {"bridge_queue": 64 * 1024, "bridge_patience": 60.0, "drain": 60.0}
     removed = private_key("removed")
     async with (
         running_relay(tmp_path, **limits) as live,

@@ -6,6 +6,9 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
+from sysadmd.bridge import roster as module
 from sysadmd.bridge.roster import LISTS
 from tests.unit.bridge.wires import FakeWire, Rig
 
@@ -36,7 +39,8 @@ async def test_many_changes_are_told_once() -> None:
     assert rig.exchange.figures.announcements == 101
 
 
-async def test_a_fleet_of_which_all_speak_at_once_is_told_of_once() -> None:
+async def test_a_fleet_of_which_all_speak_at_once_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DELAY", 60.0)
     rig = Rig()
     server, wire = rig.peer("server", "k")
     clients = []
