@@ -465,7 +465,8 @@ async def test_any_origin_may_read_the_answers(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http() as http:
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
             for verb in ("GET", "OPTIONS"):
-                answer = await http.request(verb, "/rpc/query", headers=headers)
+                async with http.request(verb, "/rpc/query", headers=headers) as answer:
+                    pass
                 assert [name for name in answer.headers if name.lower().startswith("access-control")] == []
 
 

@@ -30,7 +30,7 @@ PORT = 12149
 PUBLIC = "203.0.113.1"
 AT_ONCE = 2.0
 """Seconds that no call lasts, whoever else is busy: a few hundredths, and what a busy machine adds."""
-GRACE = 5
+GRACE = 4
 """Seconds for a log-in at the bridge: so long a crowd can hold all places for strangers, and then others get some."""
 BEAT = 2
 """Seconds between two pings of the bridge, and for the answer, where a test waits for them."""
