@@ -43,6 +43,7 @@ class Exchange:
             converse=self._converse,
             known=self.roster.__contains__,
             announce=self.roster.announce,
+            hasten=self.roster.hasten,
             lost=self.lost,
         )
         self.dialogue = Dialogue(limits, self.figures, self._desk, self.roster, self.switch, hostname=hostname)

@@ -87,7 +87,7 @@ class Peer:
 
     `seen` is what a silent peer had taken when it was last looked at, and `taking` is when that was more than before.
     `frames` counts those before the log-in, `cost` is what its latest frames count for. `partners` are those it is
-    paired with, by how a frame to them begins.
+    paired with, by how a frame to them begins, and `told` when it was told of them last (on the loop's clock).
     `parts` are pieces of frames that go out with the next turn of the loop, `backlog` is what the socket did not take,
     and `queued` the bytes of both and of what is in the transport while that takes no more. `held` counts the reasons
     not to read, `holding` are those who are not read because of this one.
@@ -121,6 +121,7 @@ class Peer:
 
     partners: dict[bytes, Peer] = field(default_factory=dict)
     announced: int | None = None
+    told: float = float("-inf")
     due: bool = False
 
     parts: list[bytes | memoryview] = field(default_factory=list)

@@ -1,8 +1,9 @@
 """Who is connected, who is paired with whom, and who has to be told.
 
 A change is told to those whose list it changed, and to them a moment later, so that a fleet that comes back is told of
-once and not a thousand times. What comes for them meanwhile waits for that: nobody hears from an id that it was not
-told. Nor is somebody told who does not read, since the list may be another one by then.
+once and not a thousand times. What comes for them meanwhile hastens that, or waits for it where they were told of
+another change only just now: nobody hears from an id that it was not told. Nor is somebody told who does not read,
+since the list may be another one by then.
 """
 
 from __future__ import annotations
@@ -106,6 +107,11 @@ class Roster:
         if not peer.gone:
             self._tell(peer, self._news(peer))
 
+    def hasten(self, peer: Peer) -> None:
+        """Something waits for what is due. A peer that reads is told at once, unless that were twice within `DELAY`."""
+        if not peer.wire.paused and asyncio.get_running_loop().time() - peer.told >= DELAY:
+            self.announce(peer)
+
     def _news(self, peer: Peer) -> bytes | None:
         partners = sorted(peer.partners.values(), key=lambda partner: partner.id)
         if not partners and peer.announced is None and not peer.details:
@@ -117,7 +123,7 @@ class Roster:
         # Its hash is enough to tell it from the one before; Python's is keyed (PEP 456), so that nobody can aim at it.
         if hash(message) == peer.announced:
             return None
-        peer.announced = hash(message)
+        peer.announced, peer.told = hash(message), asyncio.get_running_loop().time()
         self._figures.announcements += 1
         return message
 
@@ -140,7 +146,7 @@ class Roster:
     def _mark(self, peer: Peer) -> None:
         if not peer.due:
             self._write(peer)
-            peer.due = True
+            peer.dirty, peer.due = False, True
             self._due.append(peer)
             self._announce_soon()
 

@@ -34,8 +34,9 @@ _SHORT = [bytes((0x81, length)) for length in range(126)]
 
 
 class Switch:
-    """Relays. `converse` gets what is for the bridge itself, `known` says whether a connection has this id, `announce`
-    tells a peer whose list is due whom it can reach, `lost` is told of a peer that was cut.
+    """Relays. `converse` gets what is for the bridge itself, `known` says whether a connection has this id. `announce`
+    tells a peer whose list is due whom it can reach, and `hasten` does if that was not just now. `lost` is told of a
+    peer that was cut.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Switch:
         converse: Callable[[Peer, bytes], None],
         known: Callable[[str], bool],
         announce: Callable[[Peer], None],
+        hasten: Callable[[Peer], None],
         lost: Callable[[Peer], None],
     ) -> None:
         self._limits, self._figures = limits, figures
         self._converse, self._known, self._announce, self._lost = converse, known, announce, lost
+        self._hasten = hasten
         self._dirty: list[Peer] = []
         self._flushing = False
         self._blocked: set[Peer] = set()
@@ -145,6 +148,10 @@ class Switch:
 
     def _touch(self, peer: Peer) -> None:
         """There is something for a peer: it is written when the turn ends, or with the announcement that is due."""
+        if peer.due:
+            self._hasten(peer)
+        if peer.dirty:
+            return
         peer.dirty = True
         if not peer.due:
             self._dirty.append(peer)

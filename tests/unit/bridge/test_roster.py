@@ -39,7 +39,7 @@ async def test_many_changes_are_told_once() -> None:
     assert rig.exchange.figures.announcements == 101
 
 
-async def test_a_fleet_of_which_all_speak_at_once_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fleet_of_which_all_speak_at_once_is_told_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DELAY", 60.0)
     rig = Rig()
     server, wire = rig.peer("server", "k")
@@ -49,9 +49,23 @@ async def test_a_fleet_of_which_all_speak_at_once_is_told_of_once(monkeypatch: p
         rig.relay(clients[-1], server.id, str(number))
         await asyncio.sleep(0)  # the turn in which it came is over
     rig.settle()
-    announcement, *frames = wire.took()
+    alone, first, announcement, *frames = wire.took()
+    assert clients[0].id in alone
     assert json.loads(announcement)["args"]["available_connections"] == sorted(client.id for client in clients)
-    assert frames == [f"{client.id}\n{number}" for number, client in enumerate(clients)]
+    assert [first, *frames] == [f"{client.id}\n{number}" for number, client in enumerate(clients)]
+
+
+async def test_the_first_frame_of_a_new_one_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    server, wire, _, _ = rig.pair()
+    server.told = float("-inf")  # it is long ago that anything changed
+    monkeypatch.setattr(module, "DELAY", 60.0)
+    late, _ = rig.peer("client", "k")
+    rig.relay(late, server.id, "hello")
+    rig.exchange.switch._flush()
+    told, frame = wire.took()
+    assert late.id in told
+    assert frame == f"{late.id}\nhello"
 
 
 async def test_who_does_not_read_is_told_when_it_does() -> None:
