@@ -12,8 +12,6 @@ for an unknown fingerprint a key of nobody is tried, which takes as long.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -43,9 +41,6 @@ from sysadmd.store import Store
 Listener = Callable[[tuple[Registered, ...]], None]
 Renewal = Callable[[str], Awaitable[Scope | None]]
 """The scope that an account has from now on (SystemAccounts.renewed)."""
-
-MAX_SIGNATURE = 2048
-"""Characters of a signature in base64: an RSA-8192 one has 1368."""
 
 
 class Keys:
@@ -184,7 +179,7 @@ class Keys:
         return self._decoys[kind]
 
     async def _prove(self, challenge: str, answer: Mapping[str, Any], binding: str) -> str | None:
-        signature = _decoded(answer.get("signature" if "signature" in answer else "encrypted_string"))
+        signature = signing.signature_in(answer.get("signature" if "signature" in answer else "encrypted_string"))
         if "signature" not in answer:
             if binding:
                 return None
@@ -239,16 +234,6 @@ def _parsed(text: str, certificate: str | None) -> signing.PublicKey:
     """The key, with the certificate that goes with it."""
     key = signing.parse(text)
     return replace(key, certificate=None) if certificate is None else signing.certified(key, certificate)
-
-
-def _decoded(text: object) -> bytes:
-    """A signature; b"" for what is none, which proves nothing."""
-    if not isinstance(text, str) or len(text) > MAX_SIGNATURE:
-        return b""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return b""
 
 
 def _signer(pems: Mapping[str, str], challenge: str, signature: bytes) -> str | None:

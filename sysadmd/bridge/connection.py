@@ -83,24 +83,27 @@ class BridgeConnection(Connection):
         if peer is None or self.protocol.eof_sent:
             self._aside(data)
             return
+        chunk: bytes | bytearray = data
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
                 self._exchange.received(peer, [], size)
                 return
-            data = bytes(self._rest)
-            self._rest.clear()
+            chunk, self._rest = self._rest, bytearray()
         start = 0
-        while start < len(data) and not self.protocol.eof_sent:
+        while start < len(chunk) and not self.protocol.eof_sent:
             if self.protocol.current_size is None:
-                payloads, start = cut(data, start, self.protocol.max_message_size or 0)
+                payloads, start = cut(chunk, start, self.protocol.max_message_size or 0)
                 if payloads:
                     self._exchange.received(peer, payloads, size)
                     size = 0
-            if start < len(data):
-                start = self._special(peer, data, start)
+            if start < len(chunk):
+                start = self._special(peer, chunk, start)
         if size:
             self._exchange.received(peer, [], size)
+        if not (peer.gone or self.writes()):
+            self._exchange.lost(peer)  # it took leave, or broke the protocol: it gets nothing any more
+            self._end_in_time()
 
     def process_event(self, event: Event) -> None:
         """The handshake, a control frame or a fragment; a message that was in fragments is relayed."""
@@ -113,19 +116,19 @@ class BridgeConnection(Connection):
                 self._message = bytearray()
                 self._exchange.received(self.peer, [message], 0)
 
-    def _special(self, peer: Peer, data: bytes, start: int) -> int:
+    def _special(self, peer: Peer, chunk: bytes | bytearray, start: int) -> int:
         """Keep a frame that is not whole, or give the library one that is not plain; where the next one begins."""
-        need, length = span(data, start)
+        need, length = span(chunk, start)
         if length > (self.protocol.max_message_size or 0) - (self.protocol.current_size or 0):
-            super().data_received(data[start:])  # which refuses it by its head alone
-            return len(data)
-        if start + need > len(data):
-            self._rest += data[start:]
+            super().data_received(bytes(chunk[start:]))  # which refuses it by its head alone
+            return len(chunk)
+        if start + need > len(chunk):
+            self._rest += chunk[start:]
             self._need = need
-            return len(data)
+            return len(chunk)
         if not self._exchange.bears(peer):
-            return len(data)
-        super().data_received(data[start : start + need])
+            return len(chunk)
+        super().data_received(bytes(chunk[start : start + need]))
         return start + need
 
     def _aside(self, data: bytes) -> None:
@@ -170,13 +173,12 @@ class BridgeConnection(Connection):
 
     def end(self, code: int, reason: str) -> None:
         """Begin the closing handshake; who does not answer in time is cut off."""
-        self._in_time()
         if self.protocol.state is State.OPEN:
-            patience = self.close_timeout or 0
             self.protocol.send_close(code, close_reason(reason))
             self.send_data()
-            self.close_deadline = self.loop.time() + patience
-            self._deadline = self.loop.call_later(patience, self.transport.abort)
+            self.close_deadline = self.loop.time() + (self.close_timeout or 0)
+        self.read_on(wanted=True)  # or its answer would never be seen
+        self._end_in_time()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -203,6 +205,10 @@ class BridgeConnection(Connection):
         if self.protocol.state is State.OPEN:
             self._waiter = self.loop.create_future()
             await self._waiter
+
+    def _end_in_time(self) -> None:
+        self._in_time()
+        self._deadline = self.loop.call_later(self.close_timeout or 0, self.transport.abort)
 
     def _in_time(self) -> None:
         if self._deadline is not None:

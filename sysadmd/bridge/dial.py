@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 DEFAULT_PORT = 12149
 MAX_QUEUE = 4
 """Frames read ahead of the session that they are for: it takes each one at once."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds for a closing handshake. Who does not answer a ping has it added to the ping's own timeout."""
 WRONG_NAME = frozenset({62, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -155,7 +157,7 @@ class Dialler:
             max_size=limits.frame_authenticated,
             max_queue=MAX_QUEUE,
             open_timeout=limits.handshake_timeout,
-            close_timeout=limits.drain,
+            close_timeout=CLOSE_TIMEOUT,
             ping_interval=limits.ping_interval,
             ping_timeout=limits.ping_timeout,
             write_limit=limits.write_buffer,
@@ -190,8 +192,12 @@ def _shown(connection: LinkConnection) -> bytes:
 
 
 def _key(connection: LinkConnection) -> str:
-    """The fingerprint of its key. Raises ValueError."""
-    return fingerprint(public_key(_shown(connection)))
+    """The fingerprint of its key. Raises ValueError, and drops the connection, where there is none to read."""
+    try:
+        return fingerprint(public_key(_shown(connection)))
+    except ValueError:
+        connection.transport.abort()
+        raise
 
 
 def _verdict(error: ssl.SSLCertVerificationError) -> str:

@@ -15,7 +15,7 @@ import structlog
 from sysadmd.auth.challenge import Challenge
 from sysadmd.auth.prefix import is_loopback
 from sysadmd.bridge import speech
-from sysadmd.bridge.allowance import Failures
+from sysadmd.bridge.allowance import FAILURE_RATE, FAILURES, Tries
 from sysadmd.bridge.figures import Figures
 from sysadmd.bridge.login import Desk, token
 from sysadmd.bridge.peer import Peer, Proof
@@ -63,7 +63,7 @@ class Dialogue:
     ) -> None:
         self._limits, self._figures, self._desk, self._roster = limits, figures, desk, roster
         self._switch, self._hostname, self.exempt, self._monotonic = switch, hostname, exempt, monotonic
-        self._failures = Failures()
+        self._failures = Tries(FAILURES, FAILURE_RATE)
 
     def begin(self, peer: Peer) -> None:
         """The first word is the bridge's."""
@@ -72,10 +72,11 @@ class Dialogue:
     def receive(self, peer: Peer, payload: bytes) -> None:
         """One frame to the bridge itself."""
         limits = self._limits()
-        peer.frames += 1
-        if not peer.key and peer.frames > STRANGER_FRAMES:
-            self._switch.end(peer, CLOSE_POLICY, "log in first", why="stranger")
-            return
+        if not peer.key:
+            peer.frames += 1
+            if peer.frames > STRANGER_FRAMES:
+                self._switch.end(peer, CLOSE_POLICY, "log in first", why="stranger")
+                return
         if len(payload) > limits.frame_authenticated:
             self._figures.dropped["size"] += 1
             self._tell(peer, PayloadTooLarge(f"a frame to the bridge has at most {limits.frame_authenticated} bytes"))
@@ -187,12 +188,12 @@ class Dialogue:
             self._failed(peer, proof.id, "busy", error)
             return
         peer.proof = None
-        if peer.gone:
-            return
         if found is None:
             if not self._is_exempt(peer):
-                self._failures.add(peer.prefix, self._monotonic())
+                self._failures.add(peer.prefix, self._monotonic())  # also of one that did not wait for the answer
             self._failed(peer, proof.id, "proof", Unauthorized(WRONG))
+        elif peer.gone:
+            return
         elif not self._roster.admit(peer, *found):
             self._failed(peer, proof.id, "connections", TooManyRequests("this key has too many connections"))
         else:
@@ -208,10 +209,8 @@ class Dialogue:
         log.info("logged in", peer=peer.nick, role=peer.role, address=peer.address, id=peer.id)
 
     def _failed(self, peer: Peer, id: Any, why: str, error: RpcError) -> None:
-        if peer.gone:
-            return
         self._figures.refused[why] += 1
-        peer.failures += 1
+        peer.failures += why != "busy"  # which is the bridge's fault
         self._switch.say(peer, speech.login_refused(id, error, classic=peer.classic))
         if peer.failures >= self._limits().bridge_logins:
             self._switch.end(peer, CLOSE_POLICY, "too many log-ins failed", why="login")

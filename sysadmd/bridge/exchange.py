@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import structlog
 
-from sysadmd.auth.lane import Lane
 from sysadmd.bridge.allowance import Meter
 from sysadmd.bridge.dialogue import CLOSE_POLICY, STRANGER_FRAMES, Dialogue
 from sysadmd.bridge.figures import Figures
@@ -34,16 +33,17 @@ and answered, and a list of keys is compared with everybody's."""
 class Exchange:
     """The peers of one bridge, and what goes on between them."""
 
-    def __init__(self, keyring: Keys, *, hostname: str, limits: Callable[[], Limits], lane: Lane | None = None) -> None:
+    def __init__(self, keyring: Keys, *, hostname: str, limits: Callable[[], Limits]) -> None:
         self.limits, self.figures = limits, Figures()
-        self._desk = Desk(keyring, lane)
-        self.roster = Roster(limits, self.figures, self._say)
+        self._desk = Desk(keyring)
+        self.roster = Roster(limits, self.figures, tell=self._tell, write=self._write)
         self.switch = Switch(
             limits,
             self.figures,
             converse=self._converse,
             known=self.roster.__contains__,
             announce=self.roster.announce,
+            hasten=self.roster.hasten,
             lost=self.lost,
         )
         self.dialogue = Dialogue(limits, self.figures, self._desk, self.roster, self.switch, hostname=hostname)
@@ -68,14 +68,21 @@ class Exchange:
                 self.switch.end(peer, CLOSE_POLICY, "its key is no longer known to this bridge", why="key")
 
     def look_around(self) -> None:
-        """Ask whoever was silent for a sign of life, and drop whoever gave none."""
+        """Ask whoever was silent for a sign of life, and drop whoever gave none.
+
+        On a slow line the question waits behind what was relayed before, so whoever took some of that lately is not
+        silent.
+        """
         limits, now = self.limits(), asyncio.get_running_loop().time()
         for peer in self.roster:
             silent = now - peer.heard
             if peer.held or silent < limits.ping_interval:
                 continue
+            if (seen := peer.wire.progress()) != peer.seen:
+                peer.seen, peer.taking = seen, now
             if silent >= limits.ping_interval + limits.ping_timeout:
-                self.switch.cut(peer, "silent")
+                if now - peer.taking >= limits.ping_timeout:
+                    self.switch.cut(peer, "silent")
             elif peer.pinged < peer.heard:
                 peer.pinged = now
                 peer.wire.beat()
@@ -148,8 +155,11 @@ class Exchange:
         self.figures.cut["hasty"] += 1
         log.info("connection cut", reason="hasty", address=address)
 
-    def _say(self, peer: Peer, message: bytes) -> None:
-        self.switch.say(peer, message)
+    def _tell(self, peer: Peer, message: bytes | None) -> None:
+        self.switch.announced(peer, message)
+
+    def _write(self, peer: Peer) -> None:
+        self.switch.write(peer)
 
     def _converse(self, peer: Peer, payload: bytes) -> None:
         peer.cost += COST + len(payload) // COST_BYTES

@@ -12,11 +12,13 @@ try:
 except ImportError:  # a platform without the compiled module: slower, and the same
     from websockets.utils import apply_mask
 
+LARGE = 32 * 1024
+"""Bytes from which on a payload is better not copied on its way; below, a view costs more than the copy."""
 LONGEST_HEAD = 14
 """Bytes before the payload of a masked frame, at most."""
 
 
-def cut(data: bytes, start: int, limit: int) -> tuple[list[bytes], int]:
+def cut(data: bytes | bytearray, start: int, limit: int) -> tuple[list[bytes], int]:
     """The payloads of the plain messages from `start` on, each of at most `limit` bytes, and where the next frame is:
     one that is not plain, not whole, or too long.
     """
@@ -35,12 +37,13 @@ def cut(data: bytes, start: int, limit: int) -> tuple[list[bytes], int]:
         end = body + length
         if end > size or length > limit:
             break
-        append(apply_mask(data[body:end], data[body - 4 : body]))
+        part = data[body:end] if length < LARGE else memoryview(data)[body:end]
+        append(apply_mask(part, data[body - 4 : body]))
         start = end
     return found, start
 
 
-def span(data: bytes, start: int) -> tuple[int, int]:
+def span(data: bytes | bytearray, start: int) -> tuple[int, int]:
     """Bytes of the frame at `start` with its head, as far as can be told, and of its payload: (2, 0) for less than a
     head's first two bytes.
     """

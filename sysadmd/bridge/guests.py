@@ -20,6 +20,7 @@ import structlog
 
 from sysadmd.auth.identity import Peer
 from sysadmd.auth.prefix import MAX_ADDRESS
+from sysadmd.bridge.allowance import HANDSHAKE_RATE, HANDSHAKES, Tries
 from sysadmd.bridge.conversation import Conversation, OpenConversation, SealedConversation
 from sysadmd.errors import PayloadTooLarge, RpcError, TooManyRequests, Unauthorized, WireError
 from sysadmd.keys.seal import SealingContext
@@ -63,6 +64,7 @@ class Guests:
         self._unsent: Counter[str] = Counter()
         """Bytes for each peer since the link takes no more, and of all of them."""
         self._unsent_all = 0
+        self._handshakes = Tries(HANDSHAKES, HANDSHAKE_RATE)
 
     @property
     def sessions(self) -> int:
@@ -80,8 +82,10 @@ class Guests:
         details = args.get("connections")
         details = details if isinstance(details, dict) else {}
         found: dict[str, str] = {}
-        for one in listed:
-            if not isinstance(one, str) or not _PEER_ID.fullmatch(one) or len(found) >= MAX_ANNOUNCED:
+        if len(listed) > MAX_ANNOUNCED:
+            self.drop("malformed announcement")  # once for all that is not looked at
+        for one in listed[:MAX_ANNOUNCED]:
+            if not isinstance(one, str) or not _PEER_ID.fullmatch(one):
                 self.drop("malformed announcement")
             else:
                 # Whoever is known stays who they are: an address that changes would be a way around lock-outs.
@@ -174,7 +178,10 @@ class Guests:
             if conversation is not None:
                 conversation.vanish()
             if self._is_full():
-                self._send(relayed(peer, sealed_close("too many sessions")))
+                self.relay(peer, sealed_close("too many sessions"))
+                return
+            if not self._may_begin(self.peers[peer]):
+                self.relay(peer, sealed_close("too many sessions in a short time"))
                 return
             found = Peer(self.peers[peer], "bridge", self._link)
             conversation = SealedConversation(self, self._engine, peer, found, self._seal)
@@ -221,6 +228,15 @@ class Guests:
             present = self._conversations[peer] = OpenConversation(self, self._engine, peer, found, classic=True)
         present.asks_only = asks_only
         return present
+
+    def _may_begin(self, address: str) -> bool:
+        """Whether this peer may have one more handshake of TLS now: it need not prove anything for that."""
+        now = self._engine.monotonic()
+        if self._handshakes.allows(address, now):
+            self._handshakes.add(address, now)
+            return True
+        self.drop("too many handshakes")
+        return False
 
     def _is_full(self) -> bool:
         full = len(self._conversations) >= self._engine.limits.bridge_sessions

@@ -8,7 +8,6 @@ here: besides who we are and, once it let us in, which keys are registered, it l
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from sysadmd.bridge.dial import LinkConnection
 from sysadmd.bridge.guests import Guests
 from sysadmd.errors import Forbidden, SysadmdError, WireError
 from sysadmd.events.subscription import PIECE
-from sysadmd.keys.signing import AT_BRIDGE, PrivateKey
+from sysadmd.keys.signing import AT_BRIDGE, CLASSIC_CHALLENGE, PrivateKey, answer_to
 from sysadmd.limits import Limits
 from sysadmd.wire import SYSADM, Request
 from sysadmd.wire.relay import KEYS_ID, LOGIN_ID
@@ -30,8 +29,8 @@ from sysadmd.wire.text import encode, parse
 
 log = structlog.get_logger(__name__)
 
-CLASSIC_CHALLENGE = 128
-"""Characters of a challenge below which the bridge is an original one, which knows the classic proof only."""
+MAX_WORDS = 16 * 1024 * 1024
+"""Bytes of a frame of the bridge's own: the longest list of peers that counts (sysadmd.bridge.guests) has 14 MiB."""
 TEXT = 200
 """Characters of a bridge's own words that are repeated."""
 
@@ -41,7 +40,11 @@ class LinkEnded(SysadmdError):
 
 
 class LinkRefused(LinkEnded):
-    """The bridge does not let this server in."""
+    """The bridge does not let this server in. `original`: it is one of the original programs."""
+
+    def __init__(self, reason: str, *, original: bool = False) -> None:
+        self.original = original
+        super().__init__(reason)
 
 
 class Line:
@@ -61,7 +64,7 @@ class Line:
         self._connection, self._node, self._key, self._limits = connection, node, key, limits
         self._checksums, self._dropped, self._tell = checksums, dropped, logged_in
         self.logged_in = False
-        self._challenged = False
+        self._challenged = self._original = False
         self._frames: list[bytes] = []
         self._size = 0
         self._deadline: asyncio.Timeout | None = None
@@ -119,7 +122,10 @@ class Line:
         while True:
             frame = await connection.recv(decode=False)
             if frame.startswith(b"{"):
-                await self._receive(frame, guests)
+                if len(frame) > MAX_WORDS:
+                    self._dropped["oversize frame"] += 1
+                else:
+                    await self._receive(frame, guests)
             elif self.logged_in:
                 guests.receive(frame)
             else:
@@ -162,9 +168,9 @@ class Line:
     async def _log_in(self, name: str, args: Any) -> None:
         """The next step of the log-in. Raises LinkRefused."""
         if name == "error":
-            raise LinkRefused(f"the bridge refuses this server's key ({_words(args)})")
+            raise LinkRefused(f"the bridge refuses this server's key ({_words(args)})", original=self._original)
         if isinstance(args, dict) and isinstance(args.get("test_string"), str) and not self._challenged:
-            self._challenged = True
+            self._challenged, self._original = True, len(args["test_string"]) < CLASSIC_CHALLENGE
             try:
                 proof = await anyio.to_thread.run_sync(self._proof, args["test_string"])
             except ValueError as error:
@@ -181,11 +187,7 @@ class Line:
 
     def _proof(self, challenge: str) -> dict[str, str]:
         """In a worker thread: the answer to a challenge. Raises ValueError."""
-        if len(challenge) < CLASSIC_CHALLENGE:
-            return {"encrypted_string": base64.b64encode(self._key.sign_classic(challenge)).decode("ascii")}
-        algorithm, signature = self._key.sign(challenge, AT_BRIDGE)
-        text = base64.b64encode(signature).decode("ascii")
-        return {"key": self._key.public.fingerprint, "algorithm": algorithm, "signature": text}
+        return answer_to(challenge, self._key, "" if self._original else AT_BRIDGE)
 
     def _say(self, name: str, args: Any, request_id: Any) -> None:
         self.send(encode({"args": args, "id": request_id, "name": name, "namespace": "rpc"}))

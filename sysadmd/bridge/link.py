@@ -2,7 +2,8 @@
 
 Attempts follow each other at growing intervals, up to a minute, which is what the original servers wait (spec sysadm
 §6.7); a connection that lived for a minute starts them anew. A bridge that does not know our key yet is tried again as
-well, since its administrator imports it when they find the time.
+well, since its administrator imports it when they find the time; an original one at the longest interval from the
+beginning, because it bans for an hour whoever fails twice, and a minute is more than a second to import a key in.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 import structlog
 
 from sysadmd.backoff import Backoff
-from sysadmd.bridge.dial import Dialler, LinkConnection, Untrusted
+from sysadmd.bridge.dial import CLOSE_TIMEOUT, Dialler, LinkConnection, Untrusted
 from sysadmd.bridge.guests import Guests
 from sysadmd.bridge.known import KnownBridges
 from sysadmd.bridge.line import Line, LinkEnded, LinkRefused
@@ -37,12 +38,12 @@ State = Literal["connecting", "connected", "refused", "waiting"]
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before the second attempt, and before any."""
+LATE = 6
+"""The first attempt that is waited for as long as any."""
 STEADY = 60.0
 """Seconds of a connection after which the next attempt comes as soon as the first one did."""
 TELL_KEYS_AFTER = 0.1
 """Seconds in which several changes of the keyring become one list."""
-CLOSED_WITHIN = 2.0
-"""Seconds for the closing handshake of a connection that is of no use any more."""
 
 
 class LinkStatus(msgspec.Struct, frozen=True, gc=False):
@@ -115,6 +116,8 @@ class Link:
             if self._stopping.is_set():
                 return
             self._lost(error)
+            if isinstance(error, LinkRefused) and error.original:
+                attempt = max(attempt, LATE)
             await anyio.sleep(self._backoff.delay(attempt))
             attempt += 1
 
@@ -173,7 +176,7 @@ class Link:
             return error
         finally:
             self._connection = self._line = self._guests = None
-            with anyio.move_on_after(CLOSED_WITHIN, shield=True):
+            with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await connection.close()
             connection.transport.abort()
         raise AssertionError("a line ends by an exception")

@@ -1,14 +1,13 @@
 """Log-ins at a bridge: a challenge, and the proof that a peer has one of the keys that the bridge knows.
 
-The answer to the classic proof does not say whose it is, so that every RSA key is tried; ours names the key. Either is
-checked in a worker thread, one at a time and with a bounded queue, like all that strangers can make costly. The keyring
-is read there too: it may have to look at thousands of files.
+The answer to the classic proof does not say whose it is, so that every RSA key is tried (25 µs each); ours names the
+key. Either is checked in a worker thread, one at a time and with a bounded queue, like all that strangers can make
+costly; each kind has a lane of its own, so that who sends classic nonsense keeps only originals waiting. The keyring is
+read there too: it may have to look at thousands of files.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
@@ -19,12 +18,10 @@ from sysadmd.auth.lane import Lane
 from sysadmd.bridge.peer import Proof
 from sysadmd.keys import signing
 
-MAX_SIGNATURE = 2048
-"""Characters of a signature in base64: RSA-8192 has 1,368."""
 TOKEN = 40
 SECONDS = 900
 QUEUED = 256
-"""Proofs that wait, in all: as many as there may be connections that are not logged in."""
+"""Proofs of one kind that wait: as many as there may be connections that are not logged in."""
 
 
 class Key(Protocol):
@@ -44,11 +41,11 @@ class Keys(Protocol):
 
 
 class Desk:
-    """Where proofs are checked. `lane` may be shared with what else is costly."""
+    """Where proofs are checked. Of each kind at most `queued` wait."""
 
-    def __init__(self, keys: Keys, lane: Lane | None = None) -> None:
-        self._keys, self._lane = keys, lane or Lane(QUEUED, "log-ins")
-        self._changes = 0
+    def __init__(self, keys: Keys, queued: int = QUEUED) -> None:
+        self._keys, self._changes = keys, 0
+        self._classic, self._modern = Lane(queued, "log-ins"), Lane(queued, "log-ins")
 
     def changed(self) -> Mapping[str, Key]:
         """The keys after a change; whoever is being checked meanwhile is checked against them."""
@@ -60,7 +57,8 @@ class Desk:
         if proof.challenge is None:
             return None
         challenge, answer, changes = proof.challenge, proof.answer, self._changes
-        found = await self._lane.run(lambda: _proven(self._keys.current(), challenge, answer))
+        lane = self._modern if "signature" in answer else self._classic
+        found = await lane.run(lambda: _proven(self._keys.current(), challenge, answer))
         if found is not None and changes != self._changes:
             key = self._keys.current().get(found[0])
             return None if key is None else (found[0], key.nick)
@@ -73,7 +71,7 @@ def token() -> list[Any]:
 
 
 def _proven(keys: Mapping[str, Key], challenge: str, answer: Mapping[str, Any]) -> tuple[str, str] | None:
-    signature = _decoded(answer.get("signature" if "signature" in answer else "encrypted_string"))
+    signature = signing.signature_in(answer.get("signature" if "signature" in answer else "encrypted_string"))
     if "signature" not in answer:
         return _signer(keys.items(), challenge.encode("ascii"), signature)
     claimed, algorithm = str(answer.get("key")).lower(), str(answer.get("algorithm"))
@@ -90,13 +88,3 @@ def _signer(keys: Iterable[tuple[str, Key]], wanted: bytes, signature: bytes) ->
             if found is not None and hmac.compare_digest(found, wanted):
                 return fingerprint, key.nick
     return None
-
-
-def _decoded(text: object) -> bytes:
-    """A signature; b"" for what is none, which proves nothing."""
-    if not isinstance(text, str) or len(text) > MAX_SIGNATURE:
-        return b""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return b""

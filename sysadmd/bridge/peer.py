@@ -85,11 +85,12 @@ class Proof:
 class Peer:
     """One connection. It is logged in once it has a `key`.
 
+    `seen` is what a silent peer had taken when it was last looked at, and `taking` is when that was more than before.
     `frames` counts those before the log-in, `cost` is what its latest frames count for. `partners` are those it is
-    paired with, by how a frame to them begins. `parts` are pieces of frames that go out with the next turn of the loop,
-    `backlog` is what the socket did not take, and `queued` the bytes of both and of what is
-    in the transport while that takes no more. `held` counts the reasons not to read, `holding` are those who are not
-    read because of this one.
+    paired with, by how a frame to them begins, and `told` when it was told of them last (on the loop's clock).
+    `parts` are pieces of frames that go out with the next turn of the loop, `backlog` is what the socket did not take,
+    and `queued` the bytes of both and of what is in the transport while that takes no more. `held` counts the reasons
+    not to read, `holding` are those who are not read because of this one.
     """
 
     wire: Wire
@@ -99,6 +100,8 @@ class Peer:
     connected: float
     heard: float
     pinged: float = 0.0
+    seen: tuple[int, int] = (0, 0)
+    taking: float = 0.0
     id: str = field(default_factory=connection_id)
     head: bytes = b""
     prefix: str = ""
@@ -118,9 +121,10 @@ class Peer:
 
     partners: dict[bytes, Peer] = field(default_factory=dict)
     announced: int | None = None
+    told: float = float("-inf")
     due: bool = False
 
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[bytes | memoryview] = field(default_factory=list)
     backlog: deque[bytes] = field(default_factory=deque)
     queued: int = 0
     handed: int = 0

@@ -15,7 +15,6 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from sysadmd.auth.lane import Lane
 from sysadmd.bridge.connection import BridgeConnection
 from sysadmd.bridge.exchange import Exchange
 from sysadmd.bridge.figures import Figures
@@ -35,8 +34,7 @@ BEATS = 4
 class Relay:
     """One bridge. `keyring` knows the keys that may log in, `hostname` is what the bridge calls itself, `pending` are
     the places for connections that are not logged in, `trusted_proxies` addresses and networks whose X-Forwarded-For is
-    believed (ValueError for what is none). `lane` is where proofs are checked; `answer` may answer a request that is
-    none for a WebSocket.
+    believed (ValueError for what is none). `answer` may answer a request that is none for a WebSocket.
     """
 
     def __init__(
@@ -47,10 +45,9 @@ class Relay:
         limits: Callable[[], Limits],
         pending: Pending | None = None,
         trusted_proxies: Sequence[str] = (),
-        lane: Lane | None = None,
         answer: Callable[[ServerConnection, Request], Response | None] | None = None,
     ) -> None:
-        self.exchange = Exchange(keyring, hostname=hostname, limits=limits, lane=lane)
+        self.exchange = Exchange(keyring, hostname=hostname, limits=limits)
         self._limits, self._pending, self._answer = limits, pending, answer
         self._proxies = Proxies(trusted_proxies)
         self._server: Server | None = None
@@ -111,9 +108,9 @@ class Relay:
         self.exchange.keys_changed()
 
     def _look_around(self) -> None:
-        self.exchange.look_around()
         step = self._limits().ping_interval / BEATS
-        self._beat = asyncio.get_running_loop().call_later(step, self._look_around)
+        self._beat = asyncio.get_running_loop().call_later(step, self._look_around)  # first, whatever the look brings
+        self.exchange.look_around()
 
     def _connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> BridgeConnection:
         limits = self._limits()
@@ -154,7 +151,7 @@ class Relay:
         connection.request.headers.clear()  # a peer may have sent a MiB, which nobody reads again
         connection.request.path = ""
         dialogue.begin(peer)
-        while not (peer.key or peer.gone):
+        while connection.writes() and not (peer.key or peer.gone):
             if peer.proof is None:
                 await connection.woken()
             if peer.proof is not None:

@@ -1,8 +1,9 @@
 """Who is connected, who is paired with whom, and who has to be told.
 
 A change is told to those whose list it changed, and to them a moment later, so that a fleet that comes back is told of
-once and not a thousand times. Until then a relayed frame is not passed to them: nobody hears from an id that it was not
-told.
+once and not a thousand times. What comes for them meanwhile hastens that, or waits for it where they were told of
+another change only just now: nobody hears from an id that it was not told. Nor is somebody told who does not read,
+since the list may be another one by then.
 """
 
 from __future__ import annotations
@@ -24,15 +25,25 @@ LISTS = 16
 
 
 class Roster:
-    """The connections of one bridge. `say` sends a message to one."""
+    """The connections of one bridge. `tell` sends one its announcement, or nothing, with all that waits behind it;
+    `write` sends what waits already, before one is due.
+    """
 
-    def __init__(self, limits: Callable[[], Limits], figures: Figures, say: Callable[[Peer, bytes], None]) -> None:
-        self._limits, self._figures, self._say = limits, figures, say
+    def __init__(
+        self,
+        limits: Callable[[], Limits],
+        figures: Figures,
+        *,
+        tell: Callable[[Peer, bytes | None], None],
+        write: Callable[[Peer], None],
+    ) -> None:
+        self._limits, self._figures, self._tell, self._write = limits, figures, tell, write
         self._pairing = Pairing()
         self._peers: dict[str, Peer] = {}
         self._of_key: Counter[str] = Counter()
         self._listed: Counter[str] = Counter()
         self._due: deque[Peer] = deque()
+        self._waiting = False
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))
@@ -93,20 +104,28 @@ class Roster:
     def announce(self, peer: Peer) -> None:
         """Tell a peer whom it can reach, if that is another list than it knows."""
         peer.due = False
-        if peer.gone:
-            return
+        if not peer.gone:
+            self._tell(peer, self._news(peer))
+
+    def hasten(self, peer: Peer) -> None:
+        """Something waits for what is due. A peer that reads is told at once, unless that were twice within `DELAY`."""
+        if not peer.wire.paused and asyncio.get_running_loop().time() - peer.told >= DELAY:
+            self.announce(peer)
+
+    def _news(self, peer: Peer) -> bytes | None:
         partners = sorted(peer.partners.values(), key=lambda partner: partner.id)
         if not partners and peer.announced is None and not peer.details:
-            return
+            return None
         known = None
         if peer.details:
             known = {one.id: {"hostname": one.hostname, "nick": one.nick, "key": one.key} for one in partners}
         message = announcement([one.id for one in partners], known, classic=peer.classic)
         # Its hash is enough to tell it from the one before; Python's is keyed (PEP 456), so that nobody can aim at it.
-        if hash(message) != peer.announced:
-            peer.announced = hash(message)
-            self._figures.announcements += 1
-            self._say(peer, message)
+        if hash(message) == peer.announced:
+            return None
+        peer.announced, peer.told = hash(message), asyncio.get_running_loop().time()
+        self._figures.announcements += 1
+        return message
 
     def _apply(self, change: Change) -> None:
         for one, other in change.parted:
@@ -125,19 +144,27 @@ class Roster:
         self._mark(other)
 
     def _mark(self, peer: Peer) -> None:
-        peer.dirty = False  # so that the next frame to it passes by the announcement first
         if not peer.due:
-            peer.due = True
+            self._write(peer)
+            peer.dirty, peer.due = False, True
             self._due.append(peer)
-            if len(self._due) == 1:
-                asyncio.get_running_loop().call_later(DELAY, self._announce_some)
+            self._announce_soon()
+
+    def _announce_soon(self) -> None:
+        if self._due and not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().call_later(DELAY, self._announce_some)
 
     def _announce_some(self) -> None:
         """Tell some, and leave the loop to those who talk before it goes on: lists may be long, and many."""
+        self._waiting = False
         until = asyncio.get_running_loop().time() + SLICE
-        while self._due and asyncio.get_running_loop().time() < until:
+        for _ in range(len(self._due)):
             peer = self._due.popleft()
-            if peer.due:
+            if peer.due and peer.wire.paused and not peer.gone:
+                self._due.append(peer)
+            elif peer.due:
                 self.announce(peer)
-        if self._due:
-            asyncio.get_running_loop().call_later(DELAY, self._announce_some)
+            if asyncio.get_running_loop().time() >= until:
+                break
+        self._announce_soon()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from sysadmd.bridge.figures import Figures
+from sysadmd.bridge.framing import LARGE
 from sysadmd.bridge.peer import ADDRESS_BYTES, Peer
 from sysadmd.bridge.speech import undelivered
 from sysadmd.errors import BadRequest, NotFound
@@ -33,8 +34,9 @@ _SHORT = [bytes((0x81, length)) for length in range(126)]
 
 
 class Switch:
-    """Relays. `converse` gets what is for the bridge itself, `known` says whether a connection has this id, `announce`
-    tells a peer whose list is due whom it can reach, `lost` is told of a peer that was cut.
+    """Relays. `converse` gets what is for the bridge itself, `known` says whether a connection has this id. `announce`
+    tells a peer whose list is due whom it can reach, and `hasten` does if that was not just now. `lost` is told of a
+    peer that was cut.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Switch:
         converse: Callable[[Peer, bytes], None],
         known: Callable[[str], bool],
         announce: Callable[[Peer], None],
+        hasten: Callable[[Peer], None],
         lost: Callable[[Peer], None],
     ) -> None:
         self._limits, self._figures = limits, figures
         self._converse, self._known, self._announce, self._lost = converse, known, announce, lost
+        self._hasten = hasten
         self._dirty: list[Peer] = []
         self._flushing = False
         self._blocked: set[Peer] = set()
@@ -76,7 +80,7 @@ class Switch:
             target.parts += (
                 _SHORT[length] if length < 126 else _frame_head(length),
                 head,
-                payload[ADDRESS_BYTES:],
+                payload[ADDRESS_BYTES:] if length < LARGE else memoryview(payload)[ADDRESS_BYTES:],
             )
             target.messages_out += 1
             target.queued += length
@@ -86,7 +90,7 @@ class Switch:
                 if target.queued > limit:
                     self._crowded(target, sender)
                 elif not target.wire.paused:
-                    self.write(target)
+                    self.write(target)  # with its announcement, if that is due
         sender.messages_in += messages
         sender.bytes_in += size
         self._figures.messages += messages
@@ -132,12 +136,24 @@ class Switch:
         if peer.queued > self._limits().bridge_queue:
             self._crowded(peer, peer)
 
+    def announced(self, peer: Peer, message: bytes | None) -> None:
+        """What was due is told, or need not be: it goes before all that waited for it."""
+        peer.dirty = False
+        if message is not None:
+            frame = text_frame(message)
+            peer.parts.insert(0, frame)
+            peer.queued += len(frame)
+        if peer.parts:
+            self._touch(peer)
+
     def _touch(self, peer: Peer) -> None:
-        """The first frame to a peer in this turn, or after its list of counterparts changed."""
+        """There is something for a peer: it is written when the turn ends, or with the announcement that is due."""
         if peer.due:
-            self._announce(peer)
-        if not peer.dirty:
-            peer.dirty = True
+            self._hasten(peer)
+        if peer.dirty:
+            return
+        peer.dirty = True
+        if not peer.due:
             self._dirty.append(peer)
             if not self._flushing:
                 self._flushing = True
@@ -147,14 +163,17 @@ class Switch:
         dirty, self._dirty = self._dirty, []
         self._flushing = False
         for peer in dirty:
-            peer.dirty = False
-            self.write(peer)
+            if not peer.due:
+                peer.dirty = False
+                self.write(peer)
 
     def write(self, peer: Peer) -> None:
         """Write what this turn gave, as far as the socket takes it."""
         parts = peer.parts
         if not parts:
             return
+        if peer.due:
+            self._announce(peer)
         data = b"".join(parts)
         parts.clear()
         if peer.gone or not peer.wire.writes():

@@ -14,12 +14,9 @@ from typing import Any
 from sysadmd.client.errors import AuthFailed, ConnectionLost, RemoteError
 from sysadmd.client.transport import Transport
 from sysadmd.errors import WireError
-from sysadmd.keys.signing import PrivateKey
+from sysadmd.keys.signing import CLASSIC_CHALLENGE, PrivateKey, answer_to
 from sysadmd.wire.messages import ErrorReply, EventMessage, Incoming, Reply, Request
 from sysadmd.wire.sysadm import decode_incoming, encode_request
-
-CLASSIC_CHALLENGE = 128
-"""Characters of a challenge below which it is an original server's (spec sysadm §3.5)."""
 
 
 class Channel:
@@ -169,16 +166,11 @@ def _proof_in_clear(key: PrivateKey, asked: Any) -> dict[str, str]:
 
 
 def proof(key: PrivateKey, challenge: str, binding: str = "") -> dict[str, str]:
-    """The args that answer a challenge: the classic proof to a short one, else the modern one. Raises `AuthFailed`."""
+    """The args that answer a challenge. Raises `AuthFailed`."""
     try:
-        if len(challenge) < CLASSIC_CHALLENGE and not binding:
-            signature = key.sign_classic(challenge)
-            return {"encrypted_string": base64.b64encode(signature).decode("ascii")}
-        algorithm, signature = key.sign(challenge, binding)
+        return answer_to(challenge, key, binding)
     except ValueError as error:
         raise AuthFailed(f"the server asks for a proof that this key does not give: {error}") from None
-    text = base64.b64encode(signature).decode("ascii")
-    return {"key": key.public.fingerprint, "algorithm": algorithm, "signature": text}
 
 
 def split_method(method: str) -> tuple[str, str, str | None]:

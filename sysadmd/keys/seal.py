@@ -218,6 +218,9 @@ class Seal:
             for data in self._decrypted():
                 self._partial += data
                 self._split(messages)
+        if self._out.pending > WINDOW:
+            # Nothing of ours is so much: it is what OpenSSL answers to requests for new keys (RFC 8446 §4.6.3).
+            raise self._fail(SealError("window", f"more than {WINDOW} bytes of TLS were asked for and not credited"))
         if messages:
             self._handed_over = True
         elif not self._handed_over:

@@ -13,8 +13,8 @@ In a sealed session (sysadmd.keys.seal) the modern proof is the only one, and si
 session's *binding*: the SHA-256 of the server's certificate in DER, 64 lower-case hexadecimal digits. Whoever has a
 client sign for one server can do nothing with it at another, whose certificate differs. Nor can a server, or a bridge,
 have it signed as a challenge: no signer of ours takes one of more than 200 characters, and a challenge of that length
-with a binding behind it is longer. At a bridge the binding is `AT_BRIDGE`, so that whoever runs one cannot use the
-log-ins of its peers at servers that know the same keys.
+with a binding behind it is longer; nor does one sign a shorter one with a binding. At a bridge the binding is
+`AT_BRIDGE`, so that whoever runs one cannot use the log-ins of its peers at servers that know the same keys.
 
 `cryptography` costs a third of a second to import and is imported by the first who needs it. What comes from a stranger
 is never a reason to raise: it recovers nothing and verifies nothing.
@@ -52,6 +52,10 @@ DOMAIN = b"sysadmd auth_ssl v1\0"
 """What stands before the challenge in a modern proof, so that it is good for nothing else."""
 AT_BRIDGE = "bridge"
 """The binding of a proof for a bridge."""
+MAX_SIGNATURE = 2048
+"""Characters of a signature in base64: RSA-8192 has 1,368."""
+CLASSIC_CHALLENGE = 128
+"""Characters of a challenge below which an original program asks, which knows the classic proof only (spec §3.5)."""
 MAX_CHALLENGE = 200
 """Characters of a challenge that is signed: what servers of ours send."""
 PADDING = 11
@@ -114,6 +118,16 @@ def certified(key: PublicKey, certificate: str) -> PublicKey:
 def fingerprint(der: bytes) -> str:
     """The name of a SubjectPublicKeyInfo: SHA-256 of its DER, hexadecimal."""
     return hashlib.sha256(der).hexdigest()
+
+
+def signature_in(text: object) -> bytes:
+    """A signature in base64, as it comes from a stranger; b"" for what is none, which proves nothing."""
+    if not isinstance(text, str) or len(text) > MAX_SIGNATURE:
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def recover(pem: str, signature: bytes) -> bytes | None:
@@ -198,12 +212,15 @@ class PrivateKey:
 
     def sign(self, challenge: str, binding: str = "") -> tuple[Algorithm, bytes]:
         """The modern proof for a challenge, in a session that is bound to `binding`. Raises ValueError for a challenge
-        that is not up to 200 letters and digits: behind another one there could be a binding.
+        that is not up to 200 letters and digits, and to a binding one of 200: with more there could be a binding in it,
+        and with less it could, together with the binding, be the whole challenge of somebody else.
         """
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
         if not _CHALLENGE.fullmatch(challenge) or len(challenge) > MAX_CHALLENGE:
             raise ValueError(f"the challenge is not up to {MAX_CHALLENGE} letters and digits")
+        if binding and len(challenge) < MAX_CHALLENGE:
+            raise ValueError(f"the challenge for a bound proof is not {MAX_CHALLENGE} letters and digits")
         text = DOMAIN + challenge.encode() + binding.encode()
         if isinstance(self._key, RSAPrivateKey):
             return "rsa-pss-sha256", self._key.sign(text, *_pss())
@@ -228,6 +245,17 @@ class PrivateKey:
         blind = secrets.randbelow(modulus - 2) + 2
         power = pow(int.from_bytes(block, "big") * pow(blind, exponent, modulus) % modulus, private.d, modulus)
         return (power * pow(blind, -1, modulus) % modulus).to_bytes(size, "big")
+
+
+def answer_to(challenge: str, key: PrivateKey, binding: str = "") -> dict[str, str]:
+    """The args of `rpc/auth_ssl` that answer a challenge: the classic proof to a short one where there is no binding,
+    else the modern one. Raises ValueError for a challenge that the key does not sign.
+    """
+    if len(challenge) < CLASSIC_CHALLENGE and not binding:
+        return {"encrypted_string": base64.b64encode(key.sign_classic(challenge)).decode("ascii")}
+    algorithm, signature = key.sign(challenge, binding)
+    text = base64.b64encode(signature).decode("ascii")
+    return {"key": key.public.fingerprint, "algorithm": algorithm, "signature": text}
 
 
 def _pss() -> tuple[PSS, SHA256]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import structlog
 from websockets.frames import CloseCode
 
@@ -145,7 +146,8 @@ class Bridge:
         known = self.keyring.current()
         while True:
             await anyio.sleep(KEYS_CHECK)
-            before, known = known, self.keyring.current()
+            # In a thread: it looks at every file, and a bridge must not wait for its disk.
+            before, known = known, await anyio.to_thread.run_sync(self.keyring.current)
             if known is not before:
                 _tell_changes(before, known)
                 self.relay.keys_changed()

@@ -84,6 +84,8 @@ def is_login(request: Request) -> bool:
 
 def stringified(value: Any) -> Any:
     """`value` with sorted keys and strings for scalars: ``true``, ``12.5``; null is an empty string."""
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
     if isinstance(value, dict):
         return {str(key): stringified(value[key]) for key in sorted(value)}
     if isinstance(value, (list, tuple)):

@@ -113,3 +113,9 @@ async def running_app(
     finally:
         if executor:
             await end_executor(config.state_dir)
+
+
+async def status(http: aiohttp.ClientSession, url: str, **options: Any) -> int:
+    """Of an answer that is not read, and closed all the same."""
+    async with http.get(url, **options) as answer:
+        return answer.status

@@ -22,6 +22,7 @@ from tests.integration.original_parts import (
     QT,
     Challenges,
     Frame,
+    Pair,
     Tokens,
     envelope,
     parsed,
@@ -59,8 +60,8 @@ class OriginalBridge:
 
     grace = 30.0
 
-    def __init__(self, directory: Path, hostname: str = "b") -> None:
-        self._tls, self.hostname, self.port = server_tls(directory, "bridgeserver"), hostname, 0
+    def __init__(self, directory: Path, hostname: str = "b", key: Pair | None = None) -> None:
+        self._tls, self.hostname, self.port = server_tls(directory, "bridgeserver", key), hostname, 0
         self.certificate = directory / "bridgeserver.crt"
         self.keys: dict[str, str] = {}
         self.peers: list[BridgePeer] = []

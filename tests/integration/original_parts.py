@@ -195,10 +195,10 @@ class Frame:
     text: str
 
 
-def server_tls(directory: Path, name: str) -> ssl.SSLContext:
+def server_tls(directory: Path, name: str, pair: Pair | None = None) -> ssl.SSLContext:
     """A self-signed certificate, as the start scripts make it, for 127.0.0.1."""
     key = directory / f"{name}.key"
-    key.write_bytes(kept_pair("tls").private_pem)
+    key.write_bytes((pair or kept_pair("tls")).private_pem)
     certificate = make_certificate(key, "-days", "1024", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

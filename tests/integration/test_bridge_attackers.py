@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from sysadmd.client import AsyncClient
-from sysadmd.client.errors import CallTimeout, ClientError, ConnectionLost
+from sysadmd.client.errors import CallTimeout, ClientError, ConnectFailed, ConnectionLost
 from sysadmd.keys.seal import Seal, SealError, SealingContext, sealing_context
 from tests.integration.apps import LiveApp, running_app
-from tests.integration.bridge_parties import Person, admit, register, sealing_key
-from tests.integration.originals import BridgePeer, OriginalBridge, envelope, until
+from tests.integration.bridge_parties import Door, Person, admit, register, sealing_key
+from tests.integration.originals import BridgePeer, OriginalBridge, Pair, envelope, until
 from tests.integration.process_memory import occurrences
 
 NAME = "alpha"
@@ -34,8 +34,8 @@ class Attacker(OriginalBridge):
 
     tamper: Callable[[str, bool], list[str]] | None = None
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, key: Pair | None = None) -> None:
+        super().__init__(directory, key=key)
         self.said: list[str] = []
         self.relays: list[tuple[BridgePeer, BridgePeer]] = []
 
@@ -110,6 +110,22 @@ def is_data(payload: str) -> bool:
 
 
 # Before the session
+
+
+async def test_whoever_answers_with_another_certificate_than_the_bridge_s_is_told_nothing(tmp_path: Path) -> None:
+    """Neither by a client nor by a server, whose first word would be a request for a challenge."""
+    genuine = OriginalBridge(_directory(tmp_path, "genuine"))
+    impostor = Attacker(_directory(tmp_path, "impostor"), Pair())
+    person = Person.make(tmp_path, "ann", impostor)
+    async with impostor.serving():
+        door = Door(impostor.port, genuine.certificate)
+        link = {"url": impostor.url, "ca": str(genuine.certificate)}
+        async with running_app(tmp_path, node=NAME, bridges={"office": link}) as live:
+            with pytest.raises(ConnectFailed, match="certificate"):
+                async with person.client(door, NAME, "0" * 64):
+                    pass
+            await until(lambda: live.app.links.listed()[0].state == "refused")
+    assert impostor.peers == []
 
 
 async def test_a_server_that_is_said_to_have_another_key_gets_nothing(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog.testing
 
+from sysadmd.bridge import link as link_module
 from sysadmd.cli.status import collect
 from sysadmd.client import AsyncClient
 from sysadmd.config import BridgeLink, BridgePolicy, Config
@@ -208,6 +210,16 @@ async def test_a_lost_link_is_made_anew_and_its_clients_come_back(tmp_path: Path
         assert again.id != first
 
 
+async def test_a_bridge_that_answers_no_ping_is_left_and_its_sessions_end(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"limits__ping_interval": 0.5, "limits__ping_timeout": 0.5}
+    async with behind(tmp_path, **options) as it, it.peer(SealedPeer) as peer:
+        await peer.login()
+        it.bridge.peers[0].connection.transport.pause_reading()
+        await until(lambda: it.status().error is not None)
+        await until(lambda: not it.sessions())
+        await it.state("connected")
+
+
 async def test_a_session_ends_when_its_peer_is_announced_no_more(tmp_path: Path) -> None:
     async with behind(tmp_path) as it, it.peer(SealedPeer) as stays:
         async with it.peer(SealedPeer) as goes:
@@ -243,7 +255,10 @@ async def test_a_bridge_may_call_nothing(tmp_path: Path) -> None:
         assert json.loads(found[0])["args"]["code"] == 403
 
 
-async def test_a_bridge_that_does_not_know_the_key_is_asked_again(tmp_path: Path) -> None:
+async def test_a_bridge_that_does_not_know_the_key_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "LONGEST_WAIT", 0.5)
     with structlog.testing.capture_logs() as logs:
         async with behind(tmp_path, known=False) as it:
             await it.state("refused")

@@ -631,7 +631,7 @@ async def test_who_does_not_read_its_own_errors_is_cut(tmp_path: Path) -> None:
 
 
 async def test_who_does_not_read_its_pongs_is_cut(tmp_path: Path) -> None:
-    async with running_relay(tmp_path, **SMALL) as live, stalled(live) as peer:
+    async with running_relay(tmp_path, bridge_messages=10_000_000, **SMALL) as live, stalled(live) as peer:
         connection = peer.connection
         connection.transport.pause_reading()
         for _ in range(400):
@@ -639,6 +639,8 @@ async def test_who_does_not_read_its_pongs_is_cut(tmp_path: Path) -> None:
                 connection.protocol.send_ping(b"x" * 125)
             connection.transport.write(b"".join(connection.protocol.data_to_send()))
             await asyncio.sleep(0)
+            if live.relay.figures.paused["slow"]:
+                break
         await live.until(lambda: live.relay.figures.cut == {"slow": 1})
 
 

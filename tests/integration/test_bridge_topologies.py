@@ -177,7 +177,11 @@ async def test_everybody_comes_back_to_a_bridge_that_was_killed(tmp_path: Path) 
         original.redial = 0.2
         admit(bridge, "original", original.bridge_key.pem)
         await registered(alpha, ann.key.pem, original.key.pem)
-        async with ann.client_of(bridge, alpha) as client, original.dialling(f"wss://127.0.0.1:{bridge.port}"):
+        async with (
+            ann.client_of(bridge, alpha) as client,
+            client.events("dispatcher") as events,
+            original.dialling(f"wss://127.0.0.1:{bridge.port}"),
+        ):
             await client.call("rpc/query")
             await original.until(original.server)
             bridge.process.kill()
@@ -185,8 +189,13 @@ async def test_everybody_comes_back_to_a_bridge_that_was_killed(tmp_path: Path) 
             await without_sessions(alpha, NOTICED)
             with pytest.raises(ClientError):
                 await client.call("rpc/query")
+            async with alpha.connect() as admin:
+                await admin.call("rpc", "dispatcher", {"action": "run", "meanwhile": [["true"]]})
             async with started_again(bridge):
                 await linked(alpha, timeout=AGAIN)
+                # What happened while there was no bridge comes, too.
+                async with asyncio.timeout(AGAIN):
+                    assert (await anext(aiter(events))).args["process_id"] == "meanwhile"
                 assert len(await client.call("rpc/query")) > 0
                 await original.until(original.server, AGAIN)
 
@@ -251,6 +260,27 @@ async def test_an_original_client_through_an_original_bridge_with_our_server(tmp
         await linked(alpha)
         async with client.dialling(bridge.url):
             await the_original_client_works(client, alpha)
+
+
+async def test_originals_alone_at_our_bridge(tmp_path: Path) -> None:
+    """What they read differs from what an original bridge writes in the seconds of a token, and in its length."""
+    server, client = OriginalServer(tmp_path), OriginalClient()
+    server.keys["alice"] = client.key.pem
+    async with running_bridge(tmp_path, tls=True) as bridge:
+        admit(bridge, "server", server.bridge_key.pem)
+        admit(bridge, "client", client.bridge_key.pem)
+        url = f"wss://127.0.0.1:{bridge.port}"
+        async with server.dialling(url), client.dialling(url):
+            remote = await client.until(client.server)
+            reply = await client.call(remote.id, "rpc", "query", "simple-query")
+            assert reply["args"] == {"rpc/dispatcher": "read/write"}
+            await until(lambda: any(one.events for one in server.remotes.values()))
+            await server.publish("life-preserver", {"message": "heard"})
+            await client.until(lambda: client.events)
+            assert client.events == [(remote.id, "life-preserver", {"message": "heard"})]
+            # Unlike an original one, this bridge tells who left.
+            client.close()
+            await until(lambda: not server.remotes)
 
 
 async def test_our_client_through_an_original_bridge_with_our_server_is_sealed(tmp_path: Path) -> None:

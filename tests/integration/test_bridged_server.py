@@ -33,11 +33,7 @@ class Bridged:
     relay: LiveRelay
     directory: Path
 
-    @property
-    def url(self) -> str:
-        return f"bridge://127.0.0.1:{self.relay.port}/{self.live.app.config.node}"
-
-    def client(self, key: Pair = CLIENT, **options: Any) -> AsyncClient:
+    def client(self, key: Pair = CLIENT, port: int | None = None, **options: Any) -> AsyncClient:
         pin = bridge_key(self.live.app.config.state_dir).public.fingerprint
         shown = {
             "key": _written(self.directory / "client.key", key),
@@ -46,7 +42,8 @@ class Bridged:
             "ca": self.directory / "server.crt",
             "pin": pin,
         }
-        return AsyncClient(self.url, **{**shown, **options})
+        url = f"bridge://127.0.0.1:{port or self.relay.port}/{self.live.app.config.node}"
+        return AsyncClient(url, **{**shown, **options})
 
     def sessions(self) -> list[Any]:
         return [one for one in self.live.app.engine.sessions if one.peer.kind == "bridge"]

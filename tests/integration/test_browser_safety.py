@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.integration.apps import LiveApp, running_app
+from tests.integration.apps import LiveApp, running_app, status
 from tests.integration.servers import PASSWORD
 from tests.integration.test_rest import bearer, refused, replaced, rest_port
 from tests.integration.test_websocket_listener import gone, raw_socket
@@ -184,7 +184,7 @@ def log_in(name: str) -> dict[str, str]:
 async def test_being_on_this_machine_opens_nothing_to_a_browser(tmp_path: Path, headers: dict[str, str]) -> None:
     """A page's visitor may be on the server's own machine; the page is not."""
     async with running_app(tmp_path) as live, live.http(None) as http:
-        assert (await http.get("/metrics")).status == 200
+        assert await status(http, "/metrics") == 200
         assert await refused(await http.get("/metrics", headers=headers)) in {401, 403}
 
 

@@ -20,7 +20,7 @@ import sysadmd
 from sysadmd.auth.challenge import Challenge
 from sysadmd.auth.scope import Scope
 from sysadmd.keys.signing import PrivateKey
-from tests.integration.apps import LiveApp, running_app
+from tests.integration.apps import LiveApp, running_app, status
 from tests.integration.bridges import private_key, running_relay
 from tests.integration.process_memory import occurrences
 from tests.integration.servers import PASSWORD, Peer, running_server
@@ -323,7 +323,7 @@ async def test_a_part_or_a_pattern_of_a_name_logs_in(tmp_path: Path) -> None:
         for name in PATTERNS:
             assert is_refused(await attempt(live, "auth", {"username": name, "password": PASSWORD})), name
             async with live.http(name) as http:
-                assert (await http.get("/rpc/query")).status == 401, name
+                assert await status(http, "/rpc/query") == 401, name
 
 
 async def test_a_name_that_is_part_of_an_older_one_is_taken_for_it(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ async def test_a_secret_is_in_the_log_the_audit_trail_or_a_file(tmp_path: Path) 
             await peer.request("rpc", "auth", {"username": "admin", "password": [secret]})
         async with aiohttp.ClientSession() as http:
             for url in (server.url.replace("ws", "http", 1), server.rest_url + "/rpc/query"):
-                assert (await http.get(f"{url}?token={url_secret}")).status in {400, 403, 426}
+                assert await status(http, f"{url}?token={url_secret}") in {400, 403, 426}
         with pytest.raises(InvalidStatus):
             await connect(f"{server.url}?token={url_secret}")
         log = server.log_file.read_bytes()
@@ -457,7 +457,7 @@ async def test_a_fresh_server_has_an_account(tmp_path: Path) -> None:
         for name, password in DEFAULTS:
             assert is_refused(await attempt(live, "auth", {"username": name, "password": password})), name
             async with live.http(name, password) as http:
-                assert (await http.get("/rpc/query")).status == 401
+                assert await status(http, "/rpc/query") == 401
         assert await live.app.auth.accounts.list() == []
 
 
@@ -465,7 +465,8 @@ async def test_any_origin_may_read_the_answers(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http() as http:
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
             for verb in ("GET", "OPTIONS"):
-                answer = await http.request(verb, "/rpc/query", headers=headers)
+                async with http.request(verb, "/rpc/query", headers=headers) as answer:
+                    pass
                 assert [name for name in answer.headers if name.lower().startswith("access-control")] == []
 
 
@@ -594,7 +595,7 @@ async def test_a_header_makes_a_peer_one_of_this_machine(tmp_path: Path, header:
     """Behind a proxy of this machine everybody's connection is from loopback; what it passes on is not."""
     value = "for=127.0.0.1" if header == "Forwarded" else "127.0.0.1"
     async with running_app(tmp_path) as live, live.http(None) as http:
-        assert (await http.get("/metrics")).status == 200
+        assert await status(http, "/metrics") == 200
         assert await refused(await http.get("/metrics", headers={header: value})) == 401
 
 

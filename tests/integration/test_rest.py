@@ -20,7 +20,7 @@ from sysadmd.errors import InternalError
 from sysadmd.limits import Limits
 from sysadmd.rpc.call import method
 from sysadmd.server.app import App
-from tests.integration.apps import LiveApp, running_app
+from tests.integration.apps import LiveApp, running_app, status
 from tests.integration.servers import PASSWORD
 from tests.integration.test_websocket_listener import gone, no_sessions, raw_socket
 
@@ -310,7 +310,7 @@ async def test_our_own_pages_and_listed_ones_may_call(tmp_path: Path) -> None:
             response = await http.post("/rpc/dispatcher", json=LIST, headers={"Origin": origin})
             assert response.status == 200
         for site in ("none", "same-origin"):
-            assert (await http.get("/rpc/query", headers={"Sec-Fetch-Site": site})).status == 200
+            assert await status(http, "/rpc/query", headers={"Sec-Fetch-Site": site}) == 200
 
 
 async def test_two_lengths_of_one_body_are_refused_and_the_connection_ends(tmp_path: Path) -> None:
@@ -371,10 +371,10 @@ async def test_metrics_count_calls_and_sessions(tmp_path: Path) -> None:
 
 async def test_metrics_need_a_log_in_from_elsewhere(tmp_path: Path) -> None:
     async with running_app(tmp_path, rest__trusted_proxies=("127.0.0.1",)) as live, live.http(None) as http:
-        assert (await http.get("/metrics")).status == 200
+        assert await status(http, "/metrics") == 200
         assert await refused(await http.get("/metrics", headers=ELSEWHERE)) == 401
         _, headers = await bearer(live, "view")
-        assert (await http.get("/metrics", headers={**ELSEWHERE, **headers})).status == 200
+        assert await status(http, "/metrics", headers={**ELSEWHERE, **headers}) == 200
 
 
 async def test_only_a_trusted_proxy_is_believed_about_the_client(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sysadmd.rpc.registry import UNLISTED
 from sysadmd.schema import load_methods
-from tests.integration.apps import LiveApp, running_app
+from tests.integration.apps import LiveApp, running_app, status
 from tests.integration.servers import PASSWORD, Peer
 
 METHODS = load_methods()
@@ -97,4 +97,4 @@ async def test_a_stranger_is_shown_what_is_for_everybody(tmp_path: Path) -> None
 
 async def test_a_wrong_password_is_shown_nothing(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http("admin", PASSWORD + "x") as http:
-        assert (await http.get("/openapi.json")).status == 401
+        assert await status(http, "/openapi.json") == 401

@@ -24,10 +24,18 @@ def tell(**facts: Any) -> None:
 
 
 async def talk(client: AsyncClient) -> None:
-    """Call, and run jobs whose events are waited for, until standard input ends."""
+    """Call, and run jobs whose events are waited for, until standard input ends or the server is lost."""
     stop = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    try:
+        await _talk(client, stop)
+    except ClientError as error:
+        tell(lost=str(error))
+        await stop
+
+
+async def _talk(client: AsyncClient, stop: asyncio.Task[str]) -> None:
     worst, calls, events = 0.0, 0, 0
-    async with client.events("dispatcher") as stream:
+    async with client.events("dispatcher", reconnect=False) as stream:
         tell(ready=(await client.call("rpc/identify"))["hostname"])
         while not stop.done():
             began = time.monotonic()

@@ -74,8 +74,8 @@ class Host:
             _run(*self.argv("nft", "-f", "-"), stdin=MASQUERADE % (outside, outside, outside))
 
     def slow_down(self, interface: str, rate: str) -> None:
-        """What leaves by this interface has a bucket of tokens (tc-tbf(8))."""
-        bucket = ("rate", rate, "burst", "8kb", "latency", "400ms")
+        """What leaves by this interface waits for its turn, for seconds if need be (tc-tbf(8))."""
+        bucket = ("rate", rate, "burst", "8kb", "latency", "8s")
         _run("tc", "-n", self.name, "qdisc", "add", "dev", interface, "root", "tbf", *bucket)
 
     def reaches(self, address: str, port: int) -> bool:

@@ -30,8 +30,10 @@ PORT = 12149
 PUBLIC = "203.0.113.1"
 AT_ONCE = 2.0
 """Seconds that no call lasts, whoever else is busy: a few hundredths, and what a busy machine adds."""
-GRACE = 5
+GRACE = 4
 """Seconds for a log-in at the bridge: so long a crowd can hold all places for strangers, and then others get some."""
+BEAT = 2
+"""Seconds between two pings of the bridge, and for the answer, where a test waits for them."""
 CROWD = 1000
 """Connections within a few seconds: several times as often as 10,000 a minute."""
 
@@ -90,13 +92,10 @@ async def on(host: Host, argv: list[str]) -> AsyncIterator[Program]:
 
 
 @contextlib.asynccontextmanager
-async def party(directory: Path, public: Host, home: Host) -> AsyncIterator[Party]:
-    """The bridge on one host, and the server on another one."""
-    options: dict[str, Any] = {
-        "prefix": public.argv(),
-        "listen": f"0.0.0.0:{PORT}",
-        "config": f"[limits]\nauth_timeout = {GRACE}\n",
-    }
+async def party(directory: Path, public: Host, home: Host, beat: int = 20) -> AsyncIterator[Party]:
+    """The bridge on one host, and the server on another one. `beat`: seconds between two pings of the bridge."""
+    limits = f"[limits]\nauth_timeout = {GRACE}\nping_interval = {beat}\nping_timeout = {beat}\n"
+    options: dict[str, Any] = {"prefix": public.argv(), "listen": f"0.0.0.0:{PORT}", "config": limits}
     async with running_bridge(directory, tls=True, **options) as bridge:
         person = Person.make(directory, "ann", bridge)
         door = Door(PORT, bridge.state_dir / "server.crt", PUBLIC)
@@ -139,8 +138,8 @@ async def test_two_who_cannot_reach_each_other_meet_at_the_bridge_and_a_slow_lin
         homes = router(made, public, "homes", "198.51.100")
         server = inside(made, office, "server", "192.168.1")
         client, slow = inside(made, homes, "client", "192.168.1"), inside(made, homes, "slow", "192.168.2")
-        homes.slow_down("slow", "1mbit")
-        async with party(tmp_path, public, server) as it:
+        homes.slow_down("slow", "512kbit")
+        async with party(tmp_path, public, server, BEAT) as it:
             assert client.reaches(PUBLIC, PORT)
             listening = it.server.ports["listen"]
             for host, address in ((client, "203.0.113.2"), (client, "192.168.1.2"), (public, "192.168.1.2")):
@@ -149,10 +148,12 @@ async def test_two_who_cannot_reach_each_other_meet_at_the_bridge_and_a_slow_lin
                 assert await fast.told() == {"ready": "alpha"}
                 assert await loaded.told() == {"ready": "alpha"}
                 assert "answer" in await loaded.told()
+                # Its pings wait behind that.
                 await asyncio.sleep(1.0)
                 seen = await fast.stopped()
                 # The slow one has most of its answers before it still, and gets them.
                 assert "answer" in await loaded.told()
+                assert it.status()["figures"]["cut"] == {}
                 assert seen["worst"] < AT_ONCE, seen
                 assert seen["calls"] >= 20
                 assert seen["events"] >= 2
@@ -160,6 +161,26 @@ async def test_two_who_cannot_reach_each_other_meet_at_the_bridge_and_a_slow_lin
                     listed = (await local.call("rpc/sessions/list"))["sessions"]
                 assert {one["insecure"] for one in listed if one["via"] == "bridge"} == {False}
                 assert len(it.status()["peers"]) >= 2
+
+
+async def test_a_cable_that_is_pulled_is_noticed_and_one_that_is_put_back_is_used(tmp_path: Path) -> None:
+    """No end of a connection is told: nothing comes any more."""
+    with network() as made:
+        public, home, client = made.host("public"), made.host("home"), made.host("client")
+        made.cable(public, home, ("home", "line"), "203.0.113")
+        made.cable(public, client, ("client", "line"), "198.51.100")
+        client.ip("route", "add", "default", "via", "198.51.100.1")
+        async with party(tmp_path, public, home, BEAT) as it, on(client, it.program("talk")) as talking:
+            assert await talking.told() == {"ready": "alpha"}
+            public.ip("link", "set", "dev", "home", "down")
+            async with asyncio.timeout(10 * BEAT):
+                while any(peer["role"] == "server" for peer in it.status()["peers"]):
+                    await asyncio.sleep(0.05)
+            # The client learns it from the bridge: its own line is up.
+            assert "left" in (await talking.told())["lost"]
+            public.ip("link", "set", "dev", "home", "up")
+            async with on(client, it.program("enter")) as back:
+                assert (await back.told(60))["host"] == "alpha"
 
 
 async def test_a_crowd_of_strangers_disturbs_nobody_who_is_logged_in_and_keeps_nobody_out(tmp_path: Path) -> None:

@@ -47,3 +47,13 @@ def test_the_readme_links_to_files_that_are_there() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("process", ["server", "bridge"])
+def test_every_figure_is_explained(process: str) -> None:
+    source = (ROOT / "sysadmd" / process / "metrics.py").read_text()
+    names = re.findall(r'"(sysadmd_[a-z_]+)"', source)
+    names += [f"sysadmd_bridge_{name}" for name in re.findall(r'_(?:gauge|counter|by)\("(\w+)"', source)]
+    assert len(names) > 5
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert [name for name in names if not re.search(rf"`{name}(_total)?`", page)] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysadmd.api.rpc.granting import grantor
+from sysadmd.api.rpc.granting import grantor, refuse_in_clear
 from sysadmd.api.services import Services
 from sysadmd.rpc.call import Call, method
 
@@ -18,6 +18,7 @@ async def listing(call: Call, services: Services) -> dict[str, Any]:
 @method("rpc/accounts/add")
 async def add(call: Call, services: Services) -> dict[str, Any]:
     """Add an account."""
+    refuse_in_clear(call)
     args = call.args
     await services.accounts.add(args["name"], args["password"], args.get("roles", []), by=grantor(call, services))
     return {}
@@ -33,6 +34,7 @@ async def remove(call: Call, services: Services) -> dict[str, Any]:
 @method("rpc/accounts/passwd")
 async def passwd(call: Call, services: Services) -> dict[str, Any]:
     """Set an account's password; its tokens are revoked."""
+    refuse_in_clear(call)
     await services.accounts.passwd(call.args["name"], call.args["password"], by=grantor(call, services))
     return {}
 

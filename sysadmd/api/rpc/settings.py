@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysadmd.api.rpc.granting import grantor
+from sysadmd.api.rpc.granting import grantor, refuse_in_clear
 from sysadmd.api.services import Services
 from sysadmd.auth.keys import described
 from sysadmd.errors import BadRequest, NotFound
@@ -14,6 +14,7 @@ from sysadmd.rpc.call import Call, method
 @method("rpc/settings/register_ssl_cert")
 async def register_ssl_cert(call: Call, services: Services) -> dict[str, Any]:
     """Register a key for the caller's account, or another one."""
+    refuse_in_clear(call)
     args = call.args
     await services.keys.register(
         grantor(call, services),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from sysadmd.api.rpc.granting import refuse_in_clear
 from sysadmd.api.services import Services
 from sysadmd.rpc.call import Call, method
 
@@ -12,6 +13,7 @@ from sysadmd.rpc.call import Call, method
 @method("rpc/tokens/create")
 async def create(call: Call, services: Services) -> dict[str, Any]:
     """Make a token. It is shown in this answer and never again."""
+    refuse_in_clear(call)
     args = call.args
     made = await services.api_tokens.create(
         call.caller,

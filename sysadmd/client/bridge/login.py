@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sysadmd.client.bridge.peers import DEPTH, Peer, announced
-from sysadmd.client.channel import CLASSIC_CHALLENGE, proof
+from sysadmd.client.channel import proof
 from sysadmd.client.errors import AuthFailed, ConnectFailed, ConnectionLost
 from sysadmd.client.transport import Transport
 from sysadmd.errors import WireError
-from sysadmd.keys.signing import AT_BRIDGE, PrivateKey
+from sysadmd.keys.signing import AT_BRIDGE, CLASSIC_CHALLENGE, PrivateKey
 from sysadmd.wire.relay import relayed, split
 from sysadmd.wire.text import encode, parse
 

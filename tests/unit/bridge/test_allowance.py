@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysadmd.bridge.allowance import FAILURES, PREFIXES, Failures, Meter
+from sysadmd.bridge.allowance import PREFIXES, Meter, Tries
 from sysadmd.limits import Limits
 
 LIMITS = Limits(bridge_messages=100, bridge_bytes=1_000_000)
@@ -33,8 +33,8 @@ def test_time_saves_up_no_more_than_a_second_s_worth() -> None:
 
 
 def test_a_prefix_may_fail_some_times_at_once() -> None:
-    failures = Failures()
-    for _ in range(int(FAILURES)):
+    failures = Tries(3.0, 1.0)
+    for _ in range(3):
         assert failures.allows("192.0.2.1/32", 0.0)
         failures.add("192.0.2.1/32", 0.0)
     assert not failures.allows("192.0.2.1/32", 0.0)
@@ -42,7 +42,7 @@ def test_a_prefix_may_fail_some_times_at_once() -> None:
 
 
 def test_nobody_is_shut_out_for_longer_than_a_second_a_try() -> None:
-    failures = Failures()
+    failures = Tries(3.0, 1.0)
     for _ in range(1000):
         failures.add("192.0.2.1/32", 0.0)
     assert not failures.allows("192.0.2.1/32", 0.5)
@@ -50,7 +50,7 @@ def test_nobody_is_shut_out_for_longer_than_a_second_a_try() -> None:
 
 
 def test_prefixes_are_bounded() -> None:
-    failures = Failures()
+    failures = Tries(3.0, 1.0)
     for number in range(PREFIXES + 10):
         failures.add(f"{number}", 0.0)
     assert len(failures._buckets) == PREFIXES

@@ -6,13 +6,17 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
-from sysadmd.bridge.dial import DialFailed, Dialler, Untrusted, full_url
+from sysadmd.bridge import dial as module
+from sysadmd.bridge.dial import DialFailed, Dialler, LinkConnection, Untrusted, full_url
 from sysadmd.bridge.known import KnownBridges
 from sysadmd.config import BridgeLink
 from sysadmd.limits import Limits
@@ -51,14 +55,14 @@ class Shown:
         return parse(public_key(self.key)).fingerprint
 
     @contextlib.asynccontextmanager
-    async def serving(self, port: int = 0) -> AsyncIterator[Shown]:
+    async def serving(self, port: int = 0, **options: Any) -> AsyncIterator[Shown]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file, self.key)
 
         async def wait(connection: ServerConnection) -> None:
             await connection.wait_closed()
 
-        async with serve(wait, "127.0.0.1", port, ssl=context, close_timeout=1) as server:
+        async with serve(wait, "127.0.0.1", port, ssl=context, close_timeout=1, **options) as server:
             self.port = next(iter(server.sockets)).getsockname()[1]
             yield self
 
@@ -148,6 +152,22 @@ async def test_another_key_is_refused_later_and_what_to_do_is_said(tmp_path: Pat
     assert KnownBridges(tmp_path).get("office") == first.fingerprint
 
 
+async def test_a_connection_whose_key_cannot_be_read_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[LinkConnection] = []
+
+    def shown(connection: LinkConnection) -> bytes:
+        seen.append(connection)
+        return b""
+
+    monkeypatch.setattr(module, "_shown", shown)
+    async with Shown(tmp_path, "one", "-addext", LOOPBACK).serving() as bridge:
+        with pytest.raises(DialFailed, match=r"is not an X\.509 certificate"):
+            await dialler(tmp_path, bridge.port).dial()
+        assert [connection.transport.is_closing() for connection in seen] == [True]
+
+
 async def test_a_certificate_that_the_machine_trusts_needs_no_pin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +183,22 @@ async def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     for name in ("empty.pem", "absent.pem"):
         with pytest.raises(DialFailed, match=name):
             await dialler(tmp_path, 9, ca=tmp_path / name).dial()
+
+
+async def test_a_bridge_does_not_send_its_servers_elsewhere(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def redirect(connection: ServerConnection, request: Request) -> Response:
+        asked.append(request.path)
+        response = connection.respond(HTTPStatus.FOUND, "")
+        response.headers["Location"] = f"wss://127.0.0.1:{bridge.port}/elsewhere"
+        return response
+
+    bridge = Shown(tmp_path, "one")
+    async with bridge.serving(process_request=redirect):
+        with pytest.raises(DialFailed, match="HTTP status 302"):
+            await dialler(tmp_path, bridge.port, insecure=True).dial()
+    assert asked == ["/"]
 
 
 async def test_nobody_there_is_said(tmp_path: Path) -> None:

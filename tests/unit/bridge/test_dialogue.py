@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sysadmd.bridge.dialogue import STRANGER_FRAMES
 from sysadmd.bridge.login import Desk
@@ -91,6 +94,20 @@ async def test_who_goes_while_its_proof_is_checked_is_not_logged_in() -> None:
     await rig.exchange.dialogue.check(peer, proof)
     assert rig.exchange.figures.logins == 0
     assert rig.roster._of_key == {}
+
+
+async def test_who_does_not_wait_for_the_answer_has_failed_all_the_same() -> None:
+    rig = rig_with()
+    codes = []
+    for _ in range(25):
+        peer, wire = rig.open()
+        rig.say(peer, "auth_ssl", modern(key("eva"), challenge(rig, peer, wire)))
+        codes += [message["args"].get("code") for message in told(rig, wire)]
+        if peer.proof is not None:
+            rig.exchange.lost(peer)
+            await rig.exchange.dialogue.check(peer, peer.proof)
+    assert codes[-1] == 429
+    assert rig.exchange.figures.refused["proof"] == 20
 
 
 async def test_a_lane_that_is_full_is_said_to_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,3 +226,37 @@ async def test_a_second_log_in_is_refused() -> None:
     original, original_wire = rig.peer(classic=True)
     rig.say(original, "auth_ssl")
     assert told(rig, original_wire)[-1] == {"args": None, "id": "q1", "name": "response", "namespace": "rpc"}
+
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8))
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+ARGUMENTS = ("md5_keys", "type", "hostname", "details", "encrypted_string", "signature", "key")
+requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "namespace": st.sampled_from(["rpc", "events", "sysadm", ""]) | values,
+        "name": st.sampled_from(["response", "error", "identify", "auth_ssl", "x"]) | values,
+        "id": st.sampled_from([IDENT, KEYS]) | values,
+        "args": values | st.fixed_dictionaries({}, optional=dict.fromkeys(ARGUMENTS, values)),
+    },
+)
+
+
+@given(st.lists(requests, max_size=10), st.booleans(), st.booleans())
+def test_whatever_a_peer_says_is_answered_or_ignored(frames: list[Any], is_classic: bool, logged_in: bool) -> None:
+    async def play() -> None:
+        rig = Rig()
+        peer, wire = rig.peer(classic=is_classic) if logged_in else rig.open(classic=is_classic)
+        for one in frames:
+            rig.receive(peer, json.dumps(one))
+            proof, peer.proof = peer.proof, None
+            if proof is not None:
+                await rig.exchange.dialogue.check(peer, proof)
+        assert all(isinstance(answer, dict) for answer in told(rig, wire))
+        assert bool(peer.key) is logged_in
+
+    asyncio.run(play())

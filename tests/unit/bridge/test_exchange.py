@@ -171,6 +171,16 @@ async def test_control_frames_of_a_stranger_are_bounded() -> None:
     assert rig.exchange.figures.cut == {"stranger": 1}
 
 
+async def test_who_has_said_much_to_the_bridge_may_answer_its_end() -> None:
+    rig = Rig()
+    peer, wire = rig.peer()
+    for _ in range(3 * STRANGER_FRAMES):
+        rig.say(peer, "identify")
+    rig.exchange.switch.end(peer, 1001, "stopping", why="stop")
+    assert rig.exchange.bears(peer)
+    assert not wire.aborted
+
+
 async def test_control_frames_of_who_does_not_read_are_left_unread() -> None:
     rig = Rig()
     peer, wire = rig.peer()
@@ -203,6 +213,19 @@ async def test_the_silent_are_asked_once_and_then_dropped() -> None:
     peer.heard = now - 16
     rig.exchange.look_around()
     assert wire.aborted
+    assert rig.exchange.figures.cut == {"silent": 1}
+
+
+async def test_who_is_still_taking_what_came_before_the_question_is_not_silent() -> None:
+    rig = Rig(ping_interval=10.0, ping_timeout=5.0)
+    peer, wire = rig.peer()
+    wire.moved += 1
+    peer.heard -= 16
+    rig.exchange.look_around()
+    rig.exchange.look_around()
+    assert not wire.aborted
+    peer.taking -= 5
+    rig.exchange.look_around()
     assert rig.exchange.figures.cut == {"silent": 1}
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from sysadmd.bridge import guests as module
+from sysadmd.bridge.allowance import HANDSHAKE_RATE, HANDSHAKES
 from sysadmd.bridge.guests import Guests
 from sysadmd.keys.seal import Seal, SealingContext, sealing_context
 from sysadmd.limits import Limits
@@ -139,6 +141,34 @@ async def test_ids_that_are_none_are_left_out(tmp_path: Path, context: SealingCo
     async with office(tmp_path, context) as it:
         it.announce(ANN, "", "with blank", "x" * 65, "new\nline", "ü")
         assert set(it.guests.peers) == {ANN}
+
+
+async def test_one_handshake_beyond_those_of_a_key_waits(tmp_path: Path, context: SealingContext) -> None:
+    hello = Seal.client(lambda key: True).outgoing()[0]
+    async with office(tmp_path, context) as it:
+        it.announce(ANN, BOB)
+        for _ in range(int(HANDSHAKES)):
+            it.say(hello)
+            it.say("!bye")
+        assert it.dropped == {"sealed: closed": HANDSHAKES}
+        it.sent.clear()
+        it.say(hello)
+        assert it.sent == [relayed(ANN, b"!too many sessions in a short time")]
+        assert it.dropped["too many handshakes"] == 1
+        it.say(hello, BOB)
+        it.server.clock.now += 1 / HANDSHAKE_RATE
+        it.say(hello)
+        assert it.guests.sessions == 2
+
+
+async def test_so_many_peers_are_known_and_no_more(
+    tmp_path: Path, context: SealingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ANNOUNCED", 2)
+    async with office(tmp_path, context) as it:
+        it.announce(ANN, BOB, "carl", "dora")
+        assert set(it.guests.peers) == {ANN, BOB}
+        assert it.dropped == {"malformed announcement": 1}
 
 
 async def test_a_peer_is_known_by_its_key_where_the_bridge_tells_it(tmp_path: Path, context: SealingContext) -> None:

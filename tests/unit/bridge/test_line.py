@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 from websockets.protocol import State
 
+from sysadmd.bridge import line as module
 from sysadmd.bridge.dial import LinkConnection
 from sysadmd.bridge.guests import Guests
 from sysadmd.bridge.line import Line, LinkEnded, LinkRefused
@@ -260,6 +261,16 @@ async def test_frames_are_large_after_the_log_in_only(key: PrivateKey) -> None:
         assert it.wire.max_message_size == 0
         await it.log_in()
         assert it.wire.max_message_size == 2**22
+
+
+async def test_one_beyond_the_frame_of_the_bridge_itself(key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench(key) as it:
+        await it.log_in()
+        event = {"args": {"available_connections": ["a" * 20]}, "id": "", "name": "bridge", "namespace": "events"}
+        monkeypatch.setattr(module, "MAX_WORDS", len(json.dumps(event)))
+        await it.say(event, {**event, "id": "x"})
+        assert len(it.ears.announced) == 1
+        assert it.dropped == {"oversize frame": 1}
 
 
 async def test_a_peer_that_cannot_be_reached_is_told_on(key: PrivateKey) -> None:

@@ -104,6 +104,14 @@ async def test_a_connection_that_lived_for_a_minute_starts_the_waits_anew(tmp_pa
         assert it.asked == [0, 1, 0, 1, 2, 3]
 
 
+async def test_an_original_bridge_that_refuses_is_not_hurried(tmp_path: Path) -> None:
+    """Its ban after two failures lasts for an hour (spec §6.7)."""
+    async with attempts(tmp_path) as it:
+        await run(it, lambda: LinkRefused("unauthorized", original=True), lambda: LinkRefused("no"), failed("a"))
+        assert it.asked == [6, 7, 8]
+        assert Backoff(module.FIRST_WAIT, module.LONGEST_WAIT, lambda: 1.0).delay(6) == module.LONGEST_WAIT
+
+
 async def test_a_reason_is_told_once_until_it_changes(tmp_path: Path) -> None:
     async with attempts(tmp_path) as it:
         logs = await run(it, failed("a"), failed("a"), failed("b"), failed("b"), it.lived(1), failed("b"))

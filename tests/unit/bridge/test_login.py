@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sysadmd.auth.lane import Lane
 from sysadmd.bridge.login import Desk, token
 from sysadmd.bridge.peer import Proof
 from sysadmd.errors import TooManyRequests
@@ -140,11 +139,12 @@ async def test_a_key_that_goes_while_its_proof_is_checked_does_not_get_in() -> N
     assert await slow.desk.check(Proof("x", CHALLENGE, modern(key("olga")))) is None
 
 
-async def test_proofs_that_wait_are_bounded() -> None:
-    lane = Lane(0, "log-ins")
-    lane._inside = 1
+async def test_proofs_that_wait_are_bounded_and_those_of_originals_keep_no_others_waiting() -> None:
+    desk = Desk(ring(olga=key("olga")), queued=0)
+    desk._classic._inside = 1
     with pytest.raises(TooManyRequests):
-        await Desk(ring(), lane).check(Proof("x", CHALLENGE, {"encrypted_string": ""}))
+        await desk.check(Proof("x", CHALLENGE, {"encrypted_string": ""}))
+    assert await desk.check(Proof("x", CHALLENGE, modern(key("olga")))) is not None
 
 
 def test_a_token_is_as_the_originals_have_it() -> None:

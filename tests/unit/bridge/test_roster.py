@@ -6,6 +6,9 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
+from sysadmd.bridge import roster as module
 from sysadmd.bridge.roster import LISTS
 from tests.unit.bridge.wires import FakeWire, Rig
 
@@ -34,6 +37,52 @@ async def test_many_changes_are_told_once() -> None:
     rig.settle()
     assert lists(wire) == [sorted(client.id for client in clients)]
     assert rig.exchange.figures.announcements == 101
+
+
+async def test_a_fleet_of_which_all_speak_at_once_is_told_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DELAY", 60.0)
+    rig = Rig()
+    server, wire = rig.peer("server", "k")
+    clients = []
+    for number in range(100):
+        clients.append(rig.peer("client", "k")[0])
+        rig.relay(clients[-1], server.id, str(number))
+        await asyncio.sleep(0)  # the turn in which it came is over
+    rig.settle()
+    alone, first, announcement, *frames = wire.took()
+    assert clients[0].id in alone
+    assert json.loads(announcement)["args"]["available_connections"] == sorted(client.id for client in clients)
+    assert [first, *frames] == [f"{client.id}\n{number}" for number, client in enumerate(clients)]
+
+
+async def test_the_first_frame_of_a_new_one_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    server, wire, _, _ = rig.pair()
+    server.told = float("-inf")  # it is long ago that anything changed
+    monkeypatch.setattr(module, "DELAY", 60.0)
+    late, _ = rig.peer("client", "k")
+    rig.relay(late, server.id, "hello")
+    rig.exchange.switch._flush()
+    told, frame = wire.took()
+    assert late.id in told
+    assert frame == f"{late.id}\nhello"
+
+
+async def test_who_does_not_read_is_told_when_it_does() -> None:
+    rig = Rig()
+    server, wire = rig.peer("server", "k")
+    wire.paused = True
+    for _ in range(3):
+        client, _ = rig.peer("client", "k")
+        rig.settle()
+        rig.exchange.lost(client)
+        rig.settle()
+    last, _ = rig.peer("client", "k")
+    rig.settle()
+    assert server.queued == 0
+    wire.paused = False
+    rig.settle()
+    assert lists(wire) == [[last.id]]
 
 
 async def test_a_change_and_its_undoing_are_not_told() -> None:

@@ -80,6 +80,7 @@ async def test_a_sender_is_not_read_while_its_target_has_too_much() -> None:
     assert bystander_wire.reads()
     wire.paused = False
     rig.exchange.resumed(server)
+    rig.settle()
     assert client_wire.reads()
     assert bystander.held == client.held == 0
 
@@ -178,6 +179,27 @@ async def test_frames_before_a_change_stay_before_its_announcement() -> None:
     one, told, two, three = wire.took()
     assert (one, two, three) == (f"{client.id}\none", f"{late.id}\ntwo", f"{client.id}\nthree")
     assert late.id in told
+
+
+async def test_much_does_not_wait_for_an_announcement_but_goes_with_it() -> None:
+    rig = Rig()
+    server, wire = rig.peer("server", "k")
+    client, _ = rig.peer("client", "k")
+    rig.relay(client, server.id, "x" * 2 * EAGER)
+    told, frame = wire.took()
+    assert client.id in told
+    assert len(frame) > 2 * EAGER
+
+
+async def test_what_waits_for_an_announcement_is_written_before_the_end() -> None:
+    rig = Rig()
+    server, wire = rig.peer("server", "k")
+    client, _ = rig.peer("client", "k")
+    rig.relay(client, server.id, "hello")
+    rig.exchange.switch.end(server, 1001, "stopping", why="stop")
+    told, frame = wire.took()
+    assert client.id in told
+    assert frame == f"{client.id}\nhello"
 
 
 async def test_nothing_is_kept_for_who_is_gone() -> None:

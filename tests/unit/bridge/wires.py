@@ -141,7 +141,7 @@ class Rig:
         self.receive(sender, f"{to}\n{payload}")
 
     def settle(self) -> None:
-        """As if time had passed: everybody is told what is due, and all is written."""
-        while self.exchange.roster._due:
+        """As if time had passed: everybody who reads is told what is due, and all is written."""
+        while any(peer.gone or not (peer.due and peer.wire.paused) for peer in self.exchange.roster._due):
             self.exchange.roster._announce_some()
         self.exchange.switch._flush()

@@ -12,7 +12,9 @@ from sysadmd.auth.audit import Audit, verify_store
 from sysadmd.auth.audit_key import KEY_FILE
 from sysadmd.cli import main
 from sysadmd.errors import StateError
+from sysadmd.keys.bridge import bridge_key
 from sysadmd.keys.certificate import ensure_certificate
+from sysadmd.keys.seal import sealing_context
 from sysadmd.store import DATABASE_FILE, Store
 from sysadmd.store.lock import StateLock
 from sysadmd.store.tables import account
@@ -61,6 +63,15 @@ def test_what_was_backed_up_comes_back(tmp_path: Path) -> None:
     assert accounts_of(tmp_path / "new") == ["ines", "paul"]
     assert ensure_certificate(tmp_path / "new").fingerprint == files.fingerprint
     assert (tmp_path / "new" / "server.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_towards_bridges_comes_back_so_that_bridges_and_pins_know_it(tmp_path: Path) -> None:
+    new_state(tmp_path / "a")
+    known = sealing_context(tmp_path / "a")
+    assert backup(tmp_path / "a", tmp_path / "b") == 0
+    assert restore(tmp_path / "new", tmp_path / "b") == 0
+    assert bridge_key(tmp_path / "new").public.fingerprint == sealing_context(tmp_path / "new").fingerprint
+    assert sealing_context(tmp_path / "new").fingerprint == known.fingerprint
 
 
 def test_a_restored_database_begins_a_new_epoch(tmp_path: Path) -> None:

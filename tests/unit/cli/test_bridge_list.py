@@ -84,6 +84,21 @@ def test_people_get_a_table_with_words_and_short_keys(
     assert "unknown" in out
 
 
+async def test_what_a_server_or_a_bridge_says_does_not_reach_the_terminal_raw(
+    certificates: CertificateFiles, context: SealingContext, key: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = ScriptedBridge(read_key(key).public)
+    nas = bridge.join(ScriptedServer("nas\x1b[2J\n'; id", context, nick="rack\x1b[1m"))
+    monkeypatch.setattr(render, "for_people", lambda stream=None: True)
+    async with on_loopback(bridge, certificates) as where:
+        assert await run("bridge", "list", "--server", where, "--ca", certificates.cert) == 0
+        assert await run("call", "test/echo", "--server", f"{where}/{nas.id}", "--ca", certificates.cert) == 3
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert said.err.count("\n") == 1
+    assert "sysadmd key pin 'nas\\x1b[2J" in said.err
+
+
 async def test_a_call_goes_through_the_bridge(
     certificates: CertificateFiles, context: SealingContext, key: Path, capsys: Capture
 ) -> None:

@@ -391,6 +391,14 @@ def test_a_sender_beyond_the_window_loses_the_session(context: SealingContext) -
     assert refusal(lambda: server.send(b"x")).code == "closed"
 
 
+def test_who_has_tls_answer_and_credits_nothing_loses_the_session(context: SealingContext) -> None:
+    client, server = opened(context)
+    server._out.write(bytes(WINDOW + 1))  # what OpenSSL does by itself for each new key that the other end asks for
+    client.send(b"x")
+    (payload,) = client.outgoing()
+    assert refusal(lambda: server.receive(payload)).code == "window"
+
+
 def test_credit_for_more_than_was_sent_loses_the_session(context: SealingContext) -> None:
     client, _ = opened(context)
     assert refusal(lambda: client.receive(sealed_credit(client._travelling + 1))).code == "window"
@@ -545,6 +553,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
         sealing_context(tmp_path)
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="nowhere"):
-        sealing_context(tmp_path / "nowhere")
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="file"):
+        sealing_context(tmp_path / "file" / "state")

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysadmd.errors import BadRequest
-from sysadmd.keys.signing import DOMAIN, PrivateKey, parse, recover, verify
+from sysadmd.keys.signing import (
+    AT_BRIDGE,
+    CLASSIC_CHALLENGE,
+    DOMAIN,
+    MAX_SIGNATURE,
+    PrivateKey,
+    answer_to,
+    parse,
+    recover,
+    signature_in,
+    verify,
+)
 from tests.unit.keys.openssl import (
     make_certificate,
     make_key,
@@ -84,10 +95,10 @@ def test_our_modern_proof_is_good_for_its_challenge_only(tmp_path: Path, kind: s
 @pytest.mark.parametrize("kind", ["rsa-2048", "ed25519"])
 def test_a_bound_proof_is_good_for_its_binding_only(tmp_path: Path, kind: str) -> None:
     key = PrivateKey.load(make_key(tmp_path, kind).read_bytes())
-    algorithm, signature = key.sign(CHALLENGE, "ab" * 32)
-    assert verify(key.public.pem, algorithm, CHALLENGE, signature, "ab" * 32)
-    assert not verify(key.public.pem, algorithm, CHALLENGE, signature, "ac" * 32)
-    assert not verify(key.public.pem, algorithm, CHALLENGE, signature)
+    algorithm, signature = key.sign(LONG, "ab" * 32)
+    assert verify(key.public.pem, algorithm, LONG, signature, "ab" * 32)
+    assert not verify(key.public.pem, algorithm, LONG, signature, "ac" * 32)
+    assert not verify(key.public.pem, algorithm, LONG, signature)
 
 
 def test_what_a_bound_proof_signs_can_be_said_in_one_piece(tmp_path: Path) -> None:
@@ -101,6 +112,14 @@ def test_a_challenge_that_could_hold_a_binding_is_not_signed(tmp_path: Path, cha
     key = PrivateKey.load(make_key(tmp_path, "ed25519").read_bytes())
     with pytest.raises(ValueError, match="up to 200 letters and digits"):
         key.sign(challenge)
+
+
+@pytest.mark.parametrize("binding", [AT_BRIDGE, "ab" * 32])
+def test_a_challenge_that_becomes_another_ones_with_the_binding_is_not_signed(tmp_path: Path, binding: str) -> None:
+    """A server's challenge ends with `bridge` once in 62 ** 6 times, and whoever runs a bridge would wait for it."""
+    key = PrivateKey.load(make_key(tmp_path, "ed25519").read_bytes())
+    with pytest.raises(ValueError, match="not 200 letters and digits"):
+        key.sign("C" * (200 - len(binding)), binding)
 
 
 def test_a_proof_without_the_domain_is_none(tmp_path: Path) -> None:
@@ -245,3 +264,24 @@ def test_a_broken_private_key_is_not_quoted() -> None:
     with pytest.raises(ValueError, match="not a private key in PEM") as caught:
         PrivateKey.load(b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
     assert "c2VjcmV0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, 5, "", "no base64", "é", "A" * (MAX_SIGNATURE + 1)])
+def test_a_signature_that_is_none_is_empty(text: object) -> None:
+    assert signature_in(text) == b""
+
+
+def test_a_signature_of_full_length_is_taken() -> None:
+    assert signature_in("A" * MAX_SIGNATURE) == bytes(MAX_SIGNATURE // 4 * 3)
+
+
+@pytest.mark.parametrize(
+    "length,binding,names",
+    [
+        (CLASSIC_CHALLENGE - 1, "", {"encrypted_string"}),
+        (CLASSIC_CHALLENGE, "", {"key", "algorithm", "signature"}),
+        (200, AT_BRIDGE, {"key", "algorithm", "signature"}),
+    ],
+)
+def test_a_short_challenge_is_answered_as_the_originals_do(length: int, binding: str, names: set[str]) -> None:
+    assert answer_to("C" * length, PrivateKey.generate(), binding).keys() == names

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from sysadmd.errors import (
@@ -202,6 +203,13 @@ def test_logging_out_is_not_answered() -> None:
 # Values
 
 
+class Figures(msgspec.Struct):
+    """What services hand over besides plain objects."""
+
+    calls: int
+    which: list[bool]
+
+
 @pytest.mark.parametrize(
     "value,text",
     [
@@ -215,6 +223,7 @@ def test_logging_out_is_not_answered() -> None:
         ("x", "x"),
         ([1, [True]], ["1", ["true"]]),
         ({"b": 1, "a": {"d": None, "c": 2}}, {"b": "1", "a": {"d": "", "c": "2"}}),
+        ([Figures(7, [True])], [{"calls": "7", "which": ["true"]}]),
     ],
 )
 def test_scalars_become_strings(value: Any, text: Any) -> None:
