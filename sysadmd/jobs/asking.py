@@ -149,13 +149,15 @@ def run(turn: Turn, asks: Sequence[Ask]) -> None:
         ids=[one for ask in asks for one in ask.ids],
         leases=[one for ask in asks for one in ask.leases],
     )
-    taken: TakenKeys | None = None
+    taken = TakenKeys(turn, ())
+    phase = Phase.REPORT
     for ask in sorted(asks, key=lambda ask: ask.phase):
-        if ask.phase is Phase.ENQUEUE and taken is None:
+        if phase < ask.phase == Phase.ENQUEUE:
             turn.flush()
             taken = TakenKeys(turn, [spec for one in asks for spec in one.specs])
+        phase = ask.phase
         try:
-            ask.result = ask.call(turn, taken or TakenKeys(turn, ()))
+            ask.result = ask.call(turn, taken)
         except SysadmdError as error:
             ask.error = error
     turn.finish()

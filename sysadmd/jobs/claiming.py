@@ -180,11 +180,11 @@ def _candidates(turn: Turn, key: str, lane_room: int | None, most: int) -> list[
     limit = most
     if lane_room is not None:
         running = wanted.where(jobs.c.lane == parse(key).lane, jobs.c.state == "running").limit(most)
-        found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(running).mappings()]
+        found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(running)]
         wanted, limit = wanted.where(jobs.c.state != "running"), min(most, lane_room)
     else:
         found = []
-    rows = turn.connection.execute(wanted.limit(limit).with_for_update(skip_locked=True)).mappings()
+    rows = turn.connection.execute(wanted.limit(limit).with_for_update(skip_locked=True))
     return found + [turn.seen(table.job_of(row)) for row in rows]
 
 

@@ -21,7 +21,7 @@ def flag(turn: Turn) -> int:
     running = (jobs.c.live == 1) & (jobs.c.state == "running")
     late = (jobs.c.started_at + jobs.c.wall_time <= turn.now) & jobs.c.wall_at.is_(None)
     silent = jobs.c.zombie_at.is_(None) & (jobs.c.started_at + jobs.c.zombie_time <= turn.now)
-    found = turn.connection.execute(select(*table.job_columns()).where(running, late | silent)).mappings()
+    found = turn.connection.execute(select(*table.job_columns()).where(running, late | silent))
     flags = 0
     for row in found.all():
         job = turn.seen(table.job_of(row))
@@ -65,7 +65,7 @@ def pull_back(turn: Turn) -> int:
     delay = case((jobs.c.state == "deferred", jobs.c.defer_delay), else_=jobs.c.retry_delay)
     waits = jobs.c.state.in_(["failed", "deferred"])
     ahead = select(*table.job_columns()).where(jobs.c.due_at > turn.now + delay + 1, waits)
-    found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(ahead).mappings().all()]
+    found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(ahead).all()]
     for job in found:
         turn.due_now(job.id)
         turn.put(lifecycle.restart(job))

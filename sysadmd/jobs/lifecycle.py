@@ -38,7 +38,7 @@ LOST_DELAY = 5.0
 """Seconds until a step whose worker vanished is tried again; doubled with each try, its `retry_delay` at most."""
 
 
-class QueuedJob(msgspec.Struct, frozen=True, kw_only=True):
+class QueuedJob(msgspec.Struct, frozen=True, gc=False):
     """The part of a job that decides, without its arguments; the fields are the columns of `job` (store.tables).
 
     `ready`: a step is due and may be claimed. `due_at`: otherwise, when to look again.
@@ -108,7 +108,7 @@ class QueuedJob(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.tries_max - self.tries_used)
 
 
-class QueuedStep(msgspec.Struct, frozen=True, kw_only=True):
+class QueuedStep(msgspec.Struct, frozen=True, gc=False):
     """The part of a step that decides, without its spec. `run_after` is 0 for one that is due from the beginning."""
 
     job_id: str

@@ -119,12 +119,7 @@ def _select() -> Select[Any]:
 
 
 def _jobs(connection: Connection, wanted: Select[Any]) -> list[JobView]:
-    found = []
-    for row in connection.execute(wanted).mappings():
-        values = {str(name): value for name, value in row.items()}
-        args = values.pop("args")
-        found.append(job_view(table.job_from(values), args))
-    return found
+    return [job_view(table.job_of(row[:-1]), row[-1]) for row in connection.execute(wanted)]
 
 
 def _rows(limit: int) -> int:

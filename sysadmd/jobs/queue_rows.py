@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from sysadmd.jobs.lifecycle import QueuedJob, QueuedStep
@@ -10,12 +11,13 @@ from sysadmd.jobs.views import AttemptView, JobView, StepView
 
 _SAME = tuple(name for name in JobView.__struct_fields__ if name in QueuedJob.__struct_fields__)
 _STEP_SAME = tuple(name for name in StepView.__struct_fields__ if name in QueuedStep.__struct_fields__)
+_same, _step_same = attrgetter(*_SAME), attrgetter(*_STEP_SAME)
 _ATTEMPT_SAME = tuple(name for name in AttemptView.__struct_fields__ if name in OpenAttempt.__struct_fields__)
 
 
 def job_view(job: QueuedJob, args: Any) -> JobView:
     """A job as it is shown. `run_after` is when it is due: the time of the retry, where one waits."""
-    values = {name: getattr(job, name) for name in _SAME}
+    values = dict(zip(_SAME, _same(job), strict=True))
     values["run_after"] = job.due_at if job.due_at is not None else job.run_after
     counters = job.counters
     return JobView(
@@ -30,7 +32,7 @@ def job_view(job: QueuedJob, args: Any) -> JobView:
 
 def step_view(step: QueuedStep, spec: Any) -> StepView:
     """A step as it is shown."""
-    values = {name: getattr(step, name) for name in _STEP_SAME}
+    values = dict(zip(_STEP_SAME, _step_same(step), strict=True))
     values["run_after"] = step.run_after or None
     return StepView(spec=spec or {}, **values)
 

@@ -8,12 +8,12 @@ is locked where the database can.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 from sqlalchemy import (
     Connection,
-    RowMapping,
     Text,
     bindparam,
     func,
@@ -41,7 +41,7 @@ IN_LIST = 500
 """Values of one IN list: SQLite takes some 32,000 parameters, and a statement is made for each length."""
 
 
-class OpenAttempt(msgspec.Struct, frozen=True, kw_only=True):
+class OpenAttempt(msgspec.Struct, frozen=True, gc=False):
     """An attempt under a lease; the fields are the columns of `attempt`. Without `lease_until` it is at its end."""
 
     job_id: str
@@ -82,7 +82,7 @@ ATTEMPT_KEY = ("job_id", "idx", "n", "lease_id")
 ATTEMPT_FIXED = ("worker_id", "host", "created_at", "output_path")
 ATTEMPT_MOVING = (
     "lease_until", "heartbeat_at", "pid", "pid_start", "started_at", "finished_at", "outcome", "exit_code", "signal",
-    "error", "usage", "output_bytes",
+    "output_bytes", "error", "usage",
 )  # fmt: skip
 
 _DERIVED = ("counters", "last_error", "ready_key", "live")
@@ -135,14 +135,25 @@ _DUE_NOW = Prepared(
     update(steps).where(steps.c.job_id == bindparam("old_job_id"), _WAITS).values(run_after=bindparam("new_run_after")),
     ("old_job_id", "new_run_after"),
 )
-_JOB_COLUMNS = [
-    *(jobs.c[name] for name in (*JOB_FIXED, *JOB_MOVING, "rev", "last_error")),
-    jobs.c.ready_key,
-    type_coerce(jobs.c.counters, Text).label("counters"),
-]
-_STEP_COLUMNS = [steps.c[name] for name in (*STEP_FIXED, *STEP_MOVING) if name != "claim"]
-_ATTEMPT_COLUMNS = [attempts.c[name] for name in OpenAttempt.__struct_fields__]
+_SPECIAL = {"counters": type_coerce(jobs.c.counters, Text).label("counters"), "ready": jobs.c.ready_key}
+_JOB_FIELDS = QueuedJob.__struct_fields__
+_JOB_COLUMNS = tuple(_SPECIAL[name] if name in _SPECIAL else jobs.c[name] for name in _JOB_FIELDS)
+_COUNTERS_AT, _READY_AT, _FORCE_AT = (_JOB_FIELDS.index(name) for name in ("counters", "ready", "force"))
+_ZEROES = [QueuedStep.__struct_fields__.index(name) for name in ("run_after", "starts", "size")]
+_STEP_COLUMNS = tuple(steps.c[name] for name in QueuedStep.__struct_fields__)
+_ATTEMPT_COLUMNS = tuple(attempts.c[name] for name in OpenAttempt.__struct_fields__)
 _COUNTERS = msgspec.json.Decoder(Counters)
+_SELECT_JOBS = (
+    select(*_JOB_COLUMNS)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.counters.is_not(None))
+    .order_by(jobs.c.id)
+    .with_for_update()
+)
+_SELECT_HELD = (
+    select(*_ATTEMPT_COLUMNS, *_STEP_COLUMNS)
+    .select_from(attempts.join(steps, (steps.c.job_id == attempts.c.job_id) & (steps.c.idx == attempts.c.idx)))
+    .where(attempts.c.lease_id.in_(bindparam("leases", expanding=True)), attempts.c.lease_until.is_not(None))
+)
 
 
 def _lists(values: Iterable[str]) -> Iterator[list[str]]:
@@ -151,36 +162,32 @@ def _lists(values: Iterable[str]) -> Iterator[list[str]]:
     return (ordered[start : start + IN_LIST] for start in range(0, len(ordered), IN_LIST))
 
 
-def job_of(row: RowMapping) -> QueuedJob:
+def job_of(row: Sequence[Any]) -> QueuedJob:
     """The value of a row of `job_columns`."""
-    return job_from({str(key): value for key, value in row.items()})
+    values = list(row)
+    values[_COUNTERS_AT] = _COUNTERS.decode(values[_COUNTERS_AT])
+    values[_READY_AT] = values[_READY_AT] is not None
+    values[_FORCE_AT] = bool(values[_FORCE_AT])
+    return QueuedJob(*values)
 
 
-def job_from(values: dict[str, Any]) -> QueuedJob:
-    """The value of the columns, which it takes apart."""
-    values["counters"] = _COUNTERS.decode(values["counters"])
-    values["ready"] = values.pop("ready_key") is not None
-    values["force"] = bool(values["force"])
-    return QueuedJob(**values)
-
-
-def job_columns() -> list[Any]:
+def job_columns() -> tuple[Any, ...]:
     """The columns of a job that decide."""
-    return list(_JOB_COLUMNS)
+    return _JOB_COLUMNS
 
 
-def step_columns() -> list[Any]:
+def step_columns() -> tuple[Any, ...]:
     """The columns of a step that decide."""
-    return list(_STEP_COLUMNS)
+    return _STEP_COLUMNS
 
 
 def load_jobs(connection: Connection, ids: Iterable[str]) -> dict[str, QueuedJob]:
     """Jobs of the queue by id, locked for this transaction."""
     found: dict[str, QueuedJob] = {}
     for some in _lists(ids):
-        wanted = select(*_JOB_COLUMNS).where(jobs.c.id.in_(some), jobs.c.counters.is_not(None))
-        for row in connection.execute(wanted.order_by(jobs.c.id).with_for_update()).mappings():
-            found[row["id"]] = job_of(row)
+        for row in connection.execute(_SELECT_JOBS, {"ids": some}):
+            job = job_of(row)
+            found[job.id] = job
     return found
 
 
@@ -188,21 +195,21 @@ def load_held(connection: Connection, leases: Iterable[str]) -> dict[str, tuple[
     """Open attempts and their steps, by lease."""
     found: dict[str, tuple[OpenAttempt, QueuedStep]] = {}
     count = len(_ATTEMPT_COLUMNS)
-    joined = attempts.join(steps, (steps.c.job_id == attempts.c.job_id) & (steps.c.idx == attempts.c.idx))
     for some in _lists(leases):
-        wanted = select(*_ATTEMPT_COLUMNS, *_STEP_COLUMNS).select_from(joined)
-        for row in connection.execute(wanted.where(attempts.c.lease_id.in_(some), attempts.c.lease_until.is_not(None))):
-            attempt = OpenAttempt(**dict(zip(OpenAttempt.__struct_fields__, row[:count], strict=True)))
+        for row in connection.execute(_SELECT_HELD, {"leases": some}):
+            attempt = OpenAttempt(*row[:count])
             found[attempt.lease_id] = attempt, step_of(row[count:])
     return found
 
 
 def step_of(row: Sequence[Any]) -> QueuedStep:
-    """The value of a row of `step_columns`."""
-    values = {column.name: value for column, value in zip(_STEP_COLUMNS, row, strict=True)}
-    for name in ("starts", "size", "run_after"):
-        values[name] = values[name] or 0
-    return QueuedStep(**values)
+    """The value of a row of `step_columns`. The dispatcher's steps leave three of them out."""
+    if row[_ZEROES[0]] is None:
+        values = list(row)
+        for at in _ZEROES:
+            values[at] = values[at] or 0
+        return QueuedStep(*values)
+    return QueuedStep(*row)
 
 
 def load_step(connection: Connection, job_id: str, idx: int) -> QueuedStep | None:
@@ -237,18 +244,15 @@ class Rows:
 
     def insert_job(self, job: QueuedJob, args: Any) -> None:
         """A new job; its steps follow."""
-        moving = [getattr(job, name) for name in (*JOB_FIXED, *JOB_MOVING)]
-        self.new_jobs.append((*moving, *_derived(job), rank_of(job), encode(args), job.id, 0))
+        self.new_jobs.append((*_job_fixed(job), *_job_moving(job), rank_of(job), encode(args), job.id, 0))
 
     def insert_step(self, job: QueuedJob, step: QueuedStep, spec: Any) -> None:
         """A new step of a job."""
-        fixed = [getattr(step, name) for name in STEP_FIXED]
-        self.new_steps.append((*fixed, *_step_moving(job, step), encode(spec)))
+        self.new_steps.append((*_step_fixed(step), *_step_moving(job, step), encode(spec)))
 
     def insert_attempt(self, attempt: OpenAttempt) -> None:
         """A new attempt of a step."""
-        key = [getattr(attempt, name) for name in (*ATTEMPT_KEY, *ATTEMPT_FIXED)]
-        self.new_attempts.append((*key, *_attempt_moving(attempt)))
+        self.new_attempts.append((*_attempt_key(attempt), *_attempt_fixed(attempt), *_attempt_moving(attempt)))
 
     def write(self, connection: Connection) -> None:
         """Write and forget them."""
@@ -272,13 +276,18 @@ def rank_of(job: QueuedJob) -> int:
     return (0 if job.force else 1 << 32) - job.priority
 
 
-def _derived(job: QueuedJob) -> Values:
-    ready = ready_key(job) if job.ready else None
-    return encode(job.counters), encode(job.last_error), ready, None if job.archived_at else 1
+_job_fixed = attrgetter(*JOB_FIXED)
+_job_same = attrgetter(*JOB_MOVING)
+_step_fixed = attrgetter(*STEP_FIXED)
+_attempt_key = attrgetter(*ATTEMPT_KEY)
+_attempt_fixed = attrgetter(*ATTEMPT_FIXED)
+_attempt_same = attrgetter(*(name for name in ATTEMPT_MOVING if name not in ("error", "usage")))
 
 
 def _job_moving(job: QueuedJob) -> Values:
-    return (*[getattr(job, name) for name in JOB_MOVING], *_derived(job))
+    ready = ready_key(job) if job.ready else None
+    live = None if job.archived_at else 1
+    return (*_job_same(job), encode(job.counters), encode(job.last_error), ready, live)
 
 
 def _step_moving(job: QueuedJob, step: QueuedStep) -> Values:
@@ -288,10 +297,8 @@ def _step_moving(job: QueuedJob, step: QueuedStep) -> Values:
 
 
 def _attempt_row(attempt: OpenAttempt) -> Values:
-    return (*(getattr(attempt, name) for name in ATTEMPT_KEY), *_attempt_moving(attempt))
+    return (*_attempt_key(attempt), *_attempt_moving(attempt))
 
 
 def _attempt_moving(attempt: OpenAttempt) -> Values:
-    values = {name: getattr(attempt, name) for name in ATTEMPT_MOVING}
-    values["error"], values["usage"] = encode(attempt.error), encode(attempt.usage)
-    return tuple(values.values())
+    return (*_attempt_same(attempt), encode(attempt.error), encode(attempt.usage))

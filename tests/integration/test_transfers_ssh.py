@@ -17,7 +17,8 @@ import asyncssh
 import pytest
 
 from sysadmd.config import SiteConfig
-from sysadmd.jobs.transfers import ssh_file
+from sysadmd.jobs.transfers import ssh_file, ssh_line
+from sysadmd.jobs.transfers.names import parse
 from sysadmd.jobs.transfers.sites import Sites
 from sysadmd.limits import Limits
 from tests.integration.ssh_server import SshServer, keypair, running_ssh_server
@@ -360,3 +361,39 @@ async def test_a_server_that_lies_about_names_is_not_believed(
     monkeypatch.setattr(asyncssh.SFTPClient, "scandir", lying)
     async with sites(server, there, here) as made:
         assert "which is no name of a file" in failure(await attempt(made, "LIST", src="/", src_site=SSH))
+
+
+async def test_a_connection_that_nobody_uses_is_ended_but_not_under_an_open_file(
+    server: SshServer, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_line, "IDLE", 0.05)
+    (there / "f").write_bytes(b"x" * 10)
+    async with Sites({SSH: server.site(there)}, Limits()) as made:
+        assert (await attempt(made, "MKDIR", src="/a")).outcome == "ok"
+        source = await made.site(SSH).source(parse("/f"))
+        await asyncio.sleep(0.3)
+        assert await source.read(0, 100) == b"x" * 10
+        await source.aclose()
+        (process,) = server.processes
+        await asyncio.to_thread(process.wait, 30)
+        assert (await attempt(made, "MKDIR", src="/b")).outcome == "ok"
+
+
+async def test_a_file_that_is_swapped_while_it_is_opened_is_refused(
+    server: SshServer, there: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (there / "f").write_bytes(b"mine")
+    (here / "secret").write_bytes(b"secret")
+    real = ssh_file.OpenFile.open
+
+    async def late(line: Any, path: str, full: bytes, *more: Any) -> ssh_file.OpenFile:
+        if full.endswith(b"/f"):
+            (there / "f").unlink()
+            (there / "f").symlink_to(here / "secret")
+        return await real(line, path, full, *more)
+
+    monkeypatch.setattr(ssh_file.OpenFile, "open", late)
+    async with sites(server, there, here) as made:
+        end = await attempt(made, "COPY", src="/f", dst="/g", src_site=SSH, dst_site=HERE)
+    assert failure(end) == "/f: was changed while it was opened"
+    assert content(here) == {b"secret": b"secret"}

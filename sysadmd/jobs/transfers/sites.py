@@ -41,6 +41,14 @@ class Sites:
                 await site.aclose()
         self._made.clear()
 
+    def reconfigure(self, sites: Mapping[int, SiteConfig]) -> None:
+        """Take another configuration. Attempts that are under way end with the one that they began with."""
+        changed = [number for number in self._made if sites.get(number) != self._configured.get(number)]
+        for number in changed:
+            # Its connection ends by itself when nobody uses it any more.
+            del self._made[number]
+        self._configured = dict(sites)
+
     def pretends(self, number: int) -> bool:
         """Whether the site is a dummy. Raises TransferError for a site that there is none."""
         return self._config(number).dummy

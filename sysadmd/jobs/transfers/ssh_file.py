@@ -16,6 +16,8 @@ from sysadmd.jobs.transfers.site import Found
 from sysadmd.jobs.transfers.ssh_line import Line
 
 T = TypeVar("T")
+CLEANUP = 5.0
+"""Seconds for closing a file that turned out to be another one."""
 PIECE = 1024 * 1024
 """Bytes of one call, which asyncssh sends as many requests at once; each call has the deadline of a request."""
 MAX_SIZE = (1 << 63) - 1
@@ -33,6 +35,7 @@ class OpenFile:
 
     def __init__(self, line: Line, path: str, sftp: SFTPClient, file: SFTPClientFile) -> None:
         self._line, self._path, self._sftp, self._file = line, path, sftp, file
+        line.hold()
 
     @classmethod
     async def open(
@@ -66,8 +69,11 @@ class OpenFile:
 
     async def close(self) -> None:
         """Give it back; does not fail."""
-        with suppress(TransferError):
-            await self.ask(SFTPClientFile.close)
+        try:
+            with suppress(TransferError):
+                await self.ask(SFTPClientFile.close)
+        finally:
+            self._line.release()
 
 
 class SshSource:

@@ -1,7 +1,10 @@
-"""The connection to one SFTP server: made when it is needed, shared by all attempts, made again after it broke."""
+"""The connection to one SFTP server: made when it is needed, shared by all attempts, made again after it broke, and
+ended when nobody has used it for a minute.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable
@@ -16,6 +19,8 @@ from sysadmd.jobs.transfers.faults import TransferError
 from sysadmd.limits import Limits
 
 T = TypeVar("T")
+IDLE = 60.0
+"""Seconds that a connection is kept for the next attempt: a copy of many files makes one in all."""
 KEEPALIVE = 15
 """Seconds between two signs of life that are asked of the server; it is gone when it owes three."""
 
@@ -46,6 +51,8 @@ class Line:
         self._connection: SSHClientConnection | None = None
         self._sftp: SFTPClient | None = None
         self._root = b""
+        self._users = 0
+        self._farewell: asyncio.TimerHandle | None = None
 
     async def ask(
         self,
@@ -59,7 +66,26 @@ class Line:
 
         Raises TransferError; `hint` goes behind a bare Failure.
         """
-        sftp = sftp or await self._client()
+        self.hold()
+        try:
+            return await self._answer(path, request, hint, sftp or await self._client())
+        finally:
+            self.release()
+
+    def hold(self) -> None:
+        """Keep the connection until as many `release`: there is an open file, or a request."""
+        self._users += 1
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self._farewell = None
+
+    def release(self) -> None:
+        """Undo one `hold`."""
+        self._users -= 1
+        if self._users == 0 and self._connection is not None:
+            self._farewell = asyncio.get_running_loop().call_later(IDLE, self._drop)
+
+    async def _answer(self, path: str, request: Callable[[SFTPClient], Awaitable[T]], hint: str, sftp: SFTPClient) -> T:
         try:
             with anyio.fail_after(self._limits.ssh_silence):
                 return await request(sftp)
@@ -86,6 +112,8 @@ class Line:
     async def aclose(self) -> None:
         """End the connection."""
         connection = self._connection
+        if self._farewell is not None:
+            self._farewell.cancel()
         self._drop()
         if connection is not None:
             await connection.wait_closed()

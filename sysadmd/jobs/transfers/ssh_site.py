@@ -16,13 +16,14 @@ import os
 import stat
 from typing import Any
 
+import anyio
 from asyncssh import FXF_CREAT, FXF_READ, FXF_WRITE, SFTPAttrs, SFTPClient, SFTPName
 
 from sysadmd.config import SiteConfig
 from sysadmd.jobs.transfers.faults import A_LINK, TransferError
 from sysadmd.jobs.transfers.names import MAX_NAME, SitePath, decode
 from sysadmd.jobs.transfers.site import Found
-from sysadmd.jobs.transfers.ssh_file import MAX_SIZE, OpenFile, SshSource, SshTarget, found_of
+from sysadmd.jobs.transfers.ssh_file import CLEANUP, MAX_SIZE, OpenFile, SshSource, SshTarget, found_of
 from sysadmd.jobs.transfers.ssh_line import MISSING, Line
 from sysadmd.jobs.transfers.tree import Bounds, Entries
 from sysadmd.limits import Limits
@@ -60,9 +61,13 @@ class SshSite:
         found = found_of(await self._attrs(full, path))
         _check_regular(found, path)
         source = SshSource(await OpenFile.open(self._line, path.text, full), found)
-        if await source.changed():  # it is another one than the one that was looked at
-            await source.aclose()
-            raise TransferError(path.text, "was changed while it was opened")
+        try:
+            if await source.changed():  # it is another one than the one that was looked at
+                raise TransferError(path.text, "was changed while it was opened")
+        except BaseException:
+            with anyio.move_on_after(CLEANUP, shield=True):
+                await source.aclose()
+            raise
         return source
 
     async def target(self, path: SitePath, part: bytes) -> SshTarget:

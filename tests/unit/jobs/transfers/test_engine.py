@@ -102,6 +102,18 @@ async def test_a_pretended_copy_takes_its_time_and_reports(one: Path) -> None:
     assert len(reports) > 2
 
 
+async def test_another_configuration_applies_to_the_next_attempt(one: Path, two: Path) -> None:
+    async with directories(one, one) as sites:
+        same = sites.site(1)
+        assert (await attempt(sites, "MKDIR", src="/a", src_site=2)).outcome == "ok"
+        sites.reconfigure({1: SiteConfig(root=str(one)), 2: SiteConfig(root=str(two))})
+        assert (await attempt(sites, "MKDIR", src="/b", src_site=2)).outcome == "ok"
+        assert sites.site(1) is same
+        sites.reconfigure({})
+        assert "not in the configuration" in failure(await attempt(sites, "MKDIR", src="/c"))
+    assert ([path.name for path in one.iterdir()], [path.name for path in two.iterdir()]) == (["a"], ["b"])
+
+
 async def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "sysadmd.jobs.transfers.ssh_site", None)
