@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from sqlalchemy import JSON, ColumnElement, Connection, and_, cast, func, select, type_coerce
 
 from sysadmd.events.record import Record, record_of
@@ -24,6 +25,32 @@ def page(
     order = event.c.seq.desc() if newest_first else event.c.seq
     query = select(*columns).where(_wanted(connection, topic, equal)).order_by(order).offset(start).limit(limit)
     return [record_of(tuple(row)) for row in connection.execute(query)]
+
+
+def peaks(
+    connection: Connection, topic: str, *, start: float, end: float, seconds: float, limit: int
+) -> list[tuple[float, int, dict[str, int]]]:
+    """Of each `seconds` between the two times the record with the largest sum of `counts`: its time, the sum, and the
+    counts that are not 0; oldest first. Of more than `limit` records, the newest.
+    """
+    mine = (event.c.topic == topic) & (event.c.time >= start) & (event.c.time <= end)
+    query = select(event.c.time, event.c.data).where(mine).order_by(event.c.seq.desc()).limit(limit)
+    found: dict[int, tuple[float, int, dict[str, int]]] = {}
+    for time, data in connection.execute(query):
+        counts = _COUNTS.decode(data).counts
+        total, bucket = sum(counts.values()), int(time // seconds)
+        if bucket not in found or total > found[bucket][1]:
+            found[bucket] = time, total, {state: n for state, n in counts.items() if n}
+    return [found[bucket] for bucket in sorted(found)]
+
+
+class _Counted(msgspec.Struct):
+    """The part of a record's data that `peaks` looks at."""
+
+    counts: dict[str, int] = {}
+
+
+_COUNTS = msgspec.json.Decoder(_Counted)
 
 
 def _wanted(connection: Connection, topic: str, equal: Mapping[str, Any]) -> ColumnElement[bool]:

@@ -146,7 +146,7 @@ class App:
             snapshot=self.dispatcher.snapshot,
             origins=self.config.origins,
         )
-        rest.mount(Core4(rest.door, self.services, self.listeners.websocket, lambda: ()))
+        rest.mount(Core4(rest.door, self.services, self.listeners.websocket))
         return rest
 
     def _render_metrics(self) -> bytes:

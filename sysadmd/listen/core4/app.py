@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from sysadmd.errors import MethodNotAllowed, NotFound, RpcError
-from sysadmd.listen.core4 import history, login, names, roles
+from sysadmd.listen.core4 import history, jobs, login, names, roles
 from sysadmd.listen.core4.envelope import failure, new_id
 from sysadmd.listen.core4.exchange import Endpoint, Parts, Resource
 from sysadmd.listen.core4.socket import EventSocket
+from sysadmd.listen.core4.system import system
 from sysadmd.listen.door import Door
 
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -48,6 +49,35 @@ PATHS: Mapping[str, Mapping[str, Endpoint]] = {
     "/v1/jobs/history": {
         "GET": Endpoint(names.JOB_HISTORY, history.jobs),
         "POST": Endpoint(names.JOB_HISTORY, history.jobs),
+    },
+    "/v1/queue/history": {
+        "GET": Endpoint(names.QUEUE_HISTORY, history.queue),
+        "POST": Endpoint(names.QUEUE_HISTORY, history.queue),
+    },
+    "/v1/system": {"GET": Endpoint(names.SYSTEM, system)},
+    "/v1/job": {
+        "GET": Endpoint(names.JOB, jobs.listing),
+        "POST": Endpoint(names.JOB, jobs.enqueue, access="run", changes=True),
+    },
+    "/v1/job/queue": {"POST": Endpoint(names.JOB, jobs.listing)},
+    "/v1/job/list": {"GET": Endpoint(names.JOB, jobs.names)},
+    "/v1/job/detail/{id}": {"GET": Endpoint(names.JOB, jobs.detail)},
+    "/v1/job/follow/{id}": {"GET": Endpoint(names.JOB, jobs.followed)},
+    "/v1/job/log/{id}": {"GET": Endpoint(names.JOB, jobs.log)},
+    "/v1/job/kill/{id}": {"PUT": Endpoint(names.JOB, jobs.kill, access="run", changes=True)},
+    "/v1/job/remove/{id}": {"PUT": Endpoint(names.JOB, jobs.remove, access="run", changes=True)},
+    "/v1/job/restart/{id}": {"PUT": Endpoint(names.JOB, jobs.restart, access="run", changes=True)},
+    "/v1/job/{id}": {"GET": Endpoint(names.JOB, jobs.detail)},
+    "/v1/enqueue": {"POST": Endpoint(names.JOB_POST, jobs.enqueue_named, access="run", changes=True)},
+    "/v1/jobs/enqueue": {"POST": Endpoint(names.JOB_POST, jobs.enqueue_named, access="run", changes=True)},
+    "/v1/jobs/list": {"GET": Endpoint(names.JOBS, jobs.names)},
+    "/v1/jobs": {"GET": Endpoint(names.JOBS, jobs.readable), "POST": Endpoint(names.JOBS, jobs.readable)},
+    "/v1/jobs/delete/{id}": {"PUT": Endpoint(names.JOBS, jobs.remove, access="run", changes=True)},
+    "/v1/jobs/kill/{id}": {"PUT": Endpoint(names.JOBS, jobs.kill, access="run", changes=True)},
+    "/v1/jobs/restart/{id}": {"PUT": Endpoint(names.JOBS, jobs.restart_named, access="run", changes=True)},
+    "/v1/jobs/{id}": {
+        "GET": Endpoint(names.JOBS, jobs.detail),
+        "DELETE": Endpoint(names.JOBS, jobs.remove, access="run", changes=True),
     },
 }
 """The first path that matches is it: fixed ones come before those with parts."""

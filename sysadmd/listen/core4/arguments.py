@@ -9,7 +9,7 @@ anything else sees it: nothing that logs an address can show one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -147,6 +147,19 @@ class Arguments:
             if isinstance(value, dict | list):
                 raise _expected(f"filter.{field}", "one value", value)
         return wanted
+
+    def order(self, default: str, fields: Sequence[str]) -> tuple[str, int]:
+        """The field to sort by and the direction, 1 or -1: `sort` and `order`, or a `sort` of one pair in a list."""
+        field, direction = self.values.get("sort"), self.integer("order", 1)
+        if isinstance(field, list) or (isinstance(field, str) and field.startswith("[")):
+            pairs = self._json("sort")
+            if not (isinstance(pairs, list) and len(pairs) == 1 and isinstance(pairs[0], list) and len(pairs[0]) == 2):
+                raise _expected("sort", "a field, or a list of one pair of field and direction", pairs)
+            field, direction = pairs[0]
+        field = default if field is None else field
+        if field not in fields or direction not in (1, -1):
+            raise BadRequest(f"sort: expected one of {', '.join(fields)}, 1 or -1", path="sort", rule="enum")
+        return field, direction
 
     def time(self, name: str) -> float | None:
         """A time, ISO 8601, UTC where it does not say; in Unix seconds."""

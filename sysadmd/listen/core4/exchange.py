@@ -22,7 +22,10 @@ from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.granting import Grantor
 from sysadmd.auth.scope import Scope
 from sysadmd.auth.tokens import Tokens
+from sysadmd.config import Config
 from sysadmd.errors import Forbidden, InternalError, MethodNotAllowed, RpcError, Unauthorized
+from sysadmd.jobs.queue import Queue
+from sysadmd.jobs.tasks.catalogue import Catalogue
 from sysadmd.listen.core4.arguments import Arguments, decode, query_of, redacted
 from sysadmd.listen.core4.envelope import code_of, failure, new_id, reply
 from sysadmd.listen.core4.names import ACTION_OF, Handler
@@ -60,6 +63,21 @@ class Parts(Protocol):
     @property
     def audit(self) -> Audit:
         """The audit trail."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        ...
+
+    @property
+    def queue(self) -> Queue:
+        """The job queue."""
+        ...
+
+    @property
+    def tasks(self) -> Catalogue:
+        """What may be enqueued."""
         ...
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import BaseRoute, Mount
@@ -17,14 +17,10 @@ if TYPE_CHECKING:
 
 
 class Core4:
-    """core4's API below `/core4/api`. `rules` has the origins that may open a socket, and the places for strangers.
-    `summary` tells what is in the queue now.
-    """
+    """core4's API below `/core4/api`. `rules` has the origins that may open a socket, and the places for strangers."""
 
-    def __init__(
-        self, door: Door, parts: Parts, rules: WebSocketListener, summary: Callable[[], Sequence[Any]]
-    ) -> None:
-        self._door, self._parts, self._rules, self._summary = door, parts, rules, summary
+    def __init__(self, door: Door, parts: Parts, rules: WebSocketListener) -> None:
+        self._door, self._parts, self._rules = door, parts, rules
         self._app: ASGIApp | None = None
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -47,4 +43,4 @@ class Core4:
         from sysadmd.listen.core4.app import build
         from sysadmd.listen.core4.socket import EventSocket
 
-        return build(self._door, self._parts, EventSocket(self._door, self._rules, self._summary))
+        return build(self._door, self._parts, EventSocket(self._door, self._rules, self._parts.queue.summary))

@@ -23,9 +23,7 @@ SORTABLE = ("name", "realname", "email", "created", "updated", "is_active", "_id
 
 async def listing(exchange: Exchange) -> Page:
     """A page of them."""
-    sort, order = exchange.args.text("sort", "name") or "name", exchange.args.integer("order", 1)
-    if sort not in SORTABLE or order not in {1, -1}:
-        raise BadRequest(f"sort: expected one of {', '.join(SORTABLE)}, order: 1 or -1", path="sort", rule="enum")
+    sort, order = exchange.args.order("name", SORTABLE)
     rows = [record(one) for one in await _roles(exchange).list()]
     rows.sort(key=lambda row: (row.get(sort) is not None, row.get(sort)), reverse=order < 0)
     return exchange.page().of(rows)
