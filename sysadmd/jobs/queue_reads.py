@@ -40,6 +40,13 @@ def by_ext_id(connection: Connection, ext_id: str) -> JobView | None:
     return found[0] if found else None
 
 
+def beginning_with(connection: Connection, prefix: str, limit: int = 2) -> list[str]:
+    """Ids that begin with these hexadecimal digits, oldest first."""
+    # No digit comes after `f`, and `g` is the character that does.
+    wanted = select(jobs.c.id).where(_MINE, jobs.c.id >= prefix, jobs.c.id < f"{prefix}g")
+    return list(connection.execute(wanted.order_by(jobs.c.id).limit(_rows(limit))).scalars())
+
+
 def listing(
     connection: Connection,
     *,
@@ -165,6 +172,10 @@ class JobReader:
     async def by_ext_id(self, ext_id: str) -> JobView | None:
         """The newest job with that name of its owner's."""
         return await self._store.read(lambda connection: by_ext_id(connection, ext_id))
+
+    async def beginning_with(self, prefix: str, limit: int = 2) -> list[str]:
+        """Ids of jobs that begin with these hexadecimal digits, oldest first."""
+        return await self._store.read(lambda connection: beginning_with(connection, prefix, limit))
 
     async def listing(
         self,

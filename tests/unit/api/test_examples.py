@@ -30,6 +30,15 @@ EXAMPLES = [
 ]
 ANSWERED_BY_EACH_MACHINE = {
     "events/subscribe: The end of one job, resumable": "the epoch and the number of the last record",
+    "queue/detail: By its number": "the id and the times",
+    "queue/enqueue: An hour from now": "the id and the times",
+    "queue/history: The last change": "the number of the event and the time",
+    "queue/kill: All of one name": "the id",
+    "queue/list: What waits": "the id and the times",
+    "queue/output: Nothing yet": "the id",
+    "queue/remove: One that waits": "the id",
+    "queue/restart: One that was killed": "the ids and the times",
+    "queue/workers: Who works?": "the times and the slots",
     "rpc/accounts/list: Who may log in?": "times",
     "rpc/audit/list: The first record": "the time, the process and its hash",
     "rpc/audit/verify: All is well": "the number of records",

@@ -1,0 +1,1 @@
+"""The namespace `queue`: jobs that run tasks, and what holds for transfers too."""
