@@ -108,6 +108,10 @@ class Limits:
     """A task whose process is stopped (SIGSTOP) for this long is ended as lost; nobody may be there to continue it."""
     task_result: int = 1 * MIB
     """JSON of what a task returns; more is not kept, and the output says so."""
+    transfer_log: int = 1 * MIB
+    """Bytes of one attempt's output in an answer to a client of file jobs; the middle of a longer one is left out."""
+    transfer_logs: int = 16 * MIB
+    """Bytes of all the outputs in one such answer; beyond it each attempt has a KiB."""
     drain: float = 10.0
     """What a graceful stop waits for calls and sockets."""
     connections: int = 4096

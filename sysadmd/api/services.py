@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sysadmd.events.log import EventLog
     from sysadmd.jobs.queue import Queue
     from sysadmd.jobs.tasks.catalogue import Catalogue
+    from sysadmd.jobs.workqueue.service import Workqueue
     from sysadmd.keys.sealing import Sealing
     from sysadmd.lifepreserver import LifePreserver
     from sysadmd.rpc.registry import Registry
@@ -50,6 +51,7 @@ class Services:
     dispatcher: Dispatcher
     queue: Queue
     tasks: Catalogue
+    workqueue: Workqueue
     system_state: SystemState
     life_preserver: LifePreserver
     sealing: Sealing

@@ -38,6 +38,7 @@ from sysadmd.listen.door import Door, watch_client
 from sysadmd.listen.origin import from_browser
 from sysadmd.listen.sse import EventStream, StreamOutlet
 from sysadmd.listen.upgrade import UpgradeOutlet
+from sysadmd.listen.waiting import WaitOutlet
 from sysadmd.rpc.engine import CLOSE_GOING_AWAY, Engine
 from sysadmd.rpc.session import Session
 from sysadmd.schema import openapi
@@ -118,9 +119,9 @@ class RestApi:
         return app
 
     def end_streams(self, reason: str) -> None:
-        """End every event stream and every upgraded connection, with a reason (a server that stops)."""
+        """End every event stream, upgraded connection and request that waits, with a reason (a server that stops)."""
         for session in list(self._engine.sessions):
-            if isinstance(session.outlet, StreamOutlet | UpgradeOutlet):
+            if isinstance(session.outlet, StreamOutlet | UpgradeOutlet | WaitOutlet):
                 session.outlet.close(CLOSE_GOING_AWAY, reason)
 
     # Endpoints

@@ -20,6 +20,7 @@ from sysadmd.config import Config
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
 from sysadmd.jobs.queue import Queue
+from sysadmd.jobs.workqueue.service import Workqueue
 from sysadmd.keys.sealing import Sealing
 from sysadmd.lifepreserver import LifePreserver
 from sysadmd.rpc.engine import Engine
@@ -58,6 +59,7 @@ class App:
         self.dispatcher.record_in(auth.audit)
         self.queue = Queue(self.store, self.events, config)
         self.workers = Workers(config, self.queue)
+        self.workqueue = self._workqueue()
         self.system_state = _system_state(config, self.events)
         logs = config.lifepreserver
         self.life_preserver = LifePreserver(self.events, self.store, logs.logs, interval=logs.interval)
@@ -77,6 +79,16 @@ class App:
         self.listeners = Listeners(config, self.engine, auth.policy, certificates, self._rest_api)
         auth.keys.on_change(lambda revoked: self.listeners.keys_changed())
 
+    def _workqueue(self) -> Workqueue:
+        return Workqueue(
+            self.queue,
+            self.store,
+            self.events,
+            self.config.state_dir / "output",
+            knows_site=lambda number: number in self.config.sites,
+            limits=lambda: self.config.limits,
+        )
+
     def _services(self) -> Services:
         auth = self.auth
         return Services(
@@ -93,6 +105,7 @@ class App:
             dispatcher=self.dispatcher,
             queue=self.queue,
             tasks=self.workers.catalogue,
+            workqueue=self.workqueue,
             system_state=self.system_state,
             life_preserver=self.life_preserver,
             sealing=self.sealing,
@@ -136,6 +149,7 @@ class App:
         """The HTTP surface, imported only where it is served."""
         from sysadmd.listen.core4.mount import Core4
         from sysadmd.listen.rest import RestApi
+        from sysadmd.listen.workqueue.facade import WorkqueueApi
 
         rest = RestApi(
             self.engine,
@@ -147,6 +161,7 @@ class App:
             origins=self.config.origins,
         )
         rest.mount(Core4(rest.door, self.services, self.listeners.websocket))
+        rest.mount(WorkqueueApi(rest.door, self.workqueue))
         return rest
 
     def _render_metrics(self) -> bytes:

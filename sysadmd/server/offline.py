@@ -86,6 +86,7 @@ class Offline:
             dispatcher=cast("Any", _Absent("dispatcher")),
             queue=cast("Any", _Absent("job queue")),
             tasks=cast("Any", _Absent("worker")),
+            workqueue=cast("Any", _Absent("job queue")),
             system_state=cast("Any", _Absent("system state")),
             life_preserver=cast("Any", _Absent("life preserver")),
             sealing=Sealing(self._config.state_dir),

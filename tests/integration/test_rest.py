@@ -408,7 +408,8 @@ async def test_openapi_describes_what_can_be_called(tmp_path: Path) -> None:
         document = await (await admin.get("/openapi.json")).json()
         assert document["openapi"].startswith("3.1.")
         assert set(document["paths"]["/rpc/query"]) == {"get", "put", "post"}
-        for path, item in document["paths"].items():
+        methods = {path: item for path, item in document["paths"].items() if path.count("/") == 2}
+        for path, item in methods.items():
             status = (await admin.get(path)).status
             # 400 for want of arguments, 401 for want of credentials in a log-in; never 404.
             assert status in {200, 400, 401}, path
