@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, literal_column, select
 
-from sysadmd.events.catalogue import is_durable
+from sysadmd.events.catalogue import is_resumable
 from sysadmd.events.fanout import FanOut
 from sysadmd.events.record import Record, gap, record_of
 from sysadmd.events.ring import Ring
@@ -87,7 +87,7 @@ class Replay:
     def _tell_lost(self, subscription: Subscription, cursor: Cursor) -> None:
         """A gap for the volatile records between the cursor and the ring, unless it was told already."""
         first = max(cursor.seq, cursor.told) + 1
-        if cursor.end >= first and not all(map(is_durable, subscription.spec.topics)):
+        if cursor.end >= first and not all(map(is_resumable, subscription.spec.topics)):
             cause = "restart" if first <= self._started else "expired"
             cursor.told = cursor.end
             subscription.write(subscription.group.render(gap(first, cursor.end, cause, self._clock())))

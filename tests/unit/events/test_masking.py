@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sysadmd.events import Draft, Filter
+from sysadmd.limits import Limits
 from sysadmd.wire.masking import UNAUTHORIZED
 from tests.unit.events.following import DIALECT, TestScope, TestSink, running_log, settle, spec
 
@@ -85,3 +87,20 @@ async def test_what_waits_is_dropped_when_the_right_to_it_is_lost(tmp_path: Path
         sink.room = None
         subscription.resume()
         assert names(sink) == [UNAUTHORIZED]
+
+
+async def test_summaries_that_left_the_memory_are_no_loss(tmp_path: Path) -> None:
+    """Each says what the one before it said; what happened to the jobs is stored."""
+    async with running_log(tmp_path / "db", replace(Limits(), ring_events=2)) as log:
+        start = log.head
+        for _ in range(4):
+            log.publish(draft())
+            log.publish(Draft("queue", {"event": "summary", "rows": []}, durable=False))
+        await settle(log)
+        sink = TestSink()
+        log.subscribe(spec("queue", scope=READER, since=(log.epoch, start)), sink)
+        await settle(log)
+        while len(sink.seen) < 5:
+            await settle(log)
+        assert [one["topic"] for one in sink.seen] == ["queue"] * 5
+        assert [one["data"]["event"] for one in sink.seen] == ["start_job"] * 4 + ["summary"]
