@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from sysadmd.jobs.views import End
+from sysadmd.server.app import App
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.servers import PASSWORD
 from tests.integration.transfer_worker import HandWorker, hand_worker
@@ -102,8 +103,12 @@ async def rig(directory: Path, **options: Any) -> AsyncIterator[Rig]:
     for number in (12, 13, 14, 15):
         (root / str(number)).mkdir(parents=True)
         sites[f"sites__{number}__root"] = str(root / str(number))
+
+    def by_hand(app: App) -> None:
+        app.workers._worker = None
+
     async with (
-        running_app(directory, accounts=ACCOUNTS, **sites, **options) as live,
+        running_app(directory, accounts=ACCOUNTS, prepare=by_hand, **sites, **options) as live,
         live.http(None) as http,
         hand_worker(live.app) as worker,
     ):
