@@ -76,6 +76,9 @@ def running_ssh_server(directory: Path) -> Iterator[SshServer]:
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if sshd is None or shutil.which("ssh-keygen") is None:
         pytest.skip("sshd is not installed: sites behind SSH are not tried (Debian: openssh-server)")
+    account = pwd.getpwuid(os.geteuid())
+    if account.pw_shell.endswith(("nologin", "false")):
+        pytest.skip(f"nobody may log in as {account.pw_name}: sites behind SSH are not tried")
     if os.geteuid() == 0:  # sshd wants it; the package's own start script makes it
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     host_key = keypair(directory / "host")
@@ -91,8 +94,7 @@ def running_ssh_server(directory: Path) -> Iterator[SshServer]:
     if checked.returncode:
         pytest.skip(f"sshd does not run here: {checked.stderr.strip()}")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        server = SshServer(listener.getsockname()[1], user, host_key, directory / "id", log)
+        server = SshServer(listener.getsockname()[1], account.pw_name, host_key, directory / "id", log)
         thread = threading.Thread(target=_serve, args=(listener, command, server))
         thread.start()
         try:
