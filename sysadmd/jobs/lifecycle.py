@@ -319,6 +319,8 @@ def _timed(job: QueuedJob, now: float, due: float | None) -> QueuedJob:
         return _replace(job, ready=False, due_at=None)
     if job.counters.fresh:
         return _replace(job, ready=True, due_at=None)
-    known = [time for time in (job.due_at, due) if time is not None]
-    single = due if job.single and due is not None else min(known, default=now)
-    return _replace(job, ready=False, due_at=single)
+    others = job.counters.waiting - (due is not None)
+    if others and job.due_at is None:
+        return _replace(job, ready=False, due_at=now)
+    known = [time for time in (job.due_at if others else None, due) if time is not None]
+    return _replace(job, ready=False, due_at=min(known, default=now))

@@ -218,5 +218,21 @@ class QueueRules(RuleBasedStateMachine):
         assert (self.job.archived_at is not None) == (removed and self.job.final)
 
 
+def test_a_retry_that_waits_beside_a_fresh_step_is_not_forgotten() -> None:
+    job = QueuedJob(
+        id="j", seq=1, kind="task", name="n", lane="default", owner="o", created_at=0.0,
+        counters=counters.counted([0, 0]), tries_max=2, retry_delay=10.0, defer_delay=100.0,
+    )  # fmt: skip
+    first, second = (QueuedStep(job_id="j", idx=idx, stage=0, type="task", tries_max=2) for idx in (0, 1))
+    job, leased, _ = lifecycle.lease(job, first, worker="w", now=1.0)
+    assert leased is not None
+    job, _, _ = lifecycle.finish(job, leased, End(outcome="fail"), 1.0)
+    job, leased, _ = lifecycle.lease(job, second, worker="w", now=2.0)
+    assert leased is not None
+    job, _, _ = lifecycle.finish(job, leased, End(outcome="deferred"), 3.0)
+    assert job.due_at is not None
+    assert job.due_at <= 11.0
+
+
 TestQueueRules = QueueRules.TestCase
 TestQueueRules.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
