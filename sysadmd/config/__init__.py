@@ -276,6 +276,8 @@ def _check_together(config: Config, source: document.Source) -> None:
             raise source.error(f"bridges.{name}.insecure", True, f"contradicts bridges.{name}.ca")
         if not _is_address(link.url):
             raise source.error(f"bridges.{name}.url", link.url, "must be wss://HOST[:PORT]")
+    for name, schedule in config.schedules.items():
+        _check_schedule(f"schedules.{name}", schedule, source)
     for number, site in config.sites.items():
         _check_site(f"sites.{number}", site, source)
     if limits.token_idle > limits.token_absolute:
@@ -301,6 +303,17 @@ def _check_listeners(config: Config, source: document.Source) -> None:
     for name, proxies in (("rest", rest.trusted_proxies), ("relay", relay.trusted_proxies)):
         for network in proxies:
             _check_network(f"{name}.trusted_proxies", network, source)
+
+
+def _check_schedule(key: str, schedule: ScheduleConfig, source: document.Source) -> None:
+    from sysadmd.config import cron
+
+    for name, value, check in (("cron", schedule.cron, cron.check_cron), ("timezone", schedule.timezone, cron.zone_of)):
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            raise source.error(f"{key}.{name}", value, str(error)) from None
 
 
 def _check_site(key: str, site: SiteConfig, source: document.Source) -> None:

@@ -37,6 +37,7 @@ from sysadmd.jobs.holdings import Holding, Holdings
 from sysadmd.jobs.ids import JobIds, job_ids
 from sysadmd.jobs.presence import Presence
 from sysadmd.jobs.queue_reads import JobReader
+from sysadmd.jobs.retention import Pruning
 from sysadmd.jobs.spec import JobSpec, checked
 from sysadmd.jobs.summary import Tally
 from sysadmd.jobs.turn import Turn
@@ -55,6 +56,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+OUTPUT_DIRECTORY = "output"
+"""Where attempts write, in the state directory."""
 ENQUEUE_MAX = 10_000
 """Jobs of one `enqueue_many`: it is one transaction, and others wait for it."""
 CLAIM_MAX = 1000
@@ -95,6 +98,9 @@ class Queue(JobReader):
             clock=clock,
             monotonic=monotonic,
         )
+        self._pruning = Pruning(
+            store, events, retention=config.retention, output=config.state_dir / OUTPUT_DIRECTORY, clock=clock
+        )
         self.on_kill: list[Callable[[str], None]] = []
         """Called with each lease whose job was asked to end, so that a worker of this process need not wait for its
         next renewal."""
@@ -104,12 +110,15 @@ class Queue(JobReader):
         running.
         """
         self._tally.load(await self._store.read(self._tally.read))
-        await self._upkeep.run(task_status=task_status)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._pruning.run)
+            await self._upkeep.run(task_status=task_status)
 
     def reconfigure(self, config: Config) -> None:
         """Take over changed settings."""
         self.config = config
         self._upkeep.reconfigure(config)
+        self._pruning.retention = config.retention
 
     # ---- enqueue
 

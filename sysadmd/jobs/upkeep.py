@@ -4,6 +4,7 @@
 due jobs   retries, deferred and postponed jobs become ready at their time; a deferral beyond its budget ends
 leases     those that ran out end their attempts as lost
 progress   what workers reported is stored, at most once a second for each attempt
+schedules  what the clock enqueues (schedule.py)
 flags      jobs that run for too long, or without a word of progress
 summary    how many jobs there are, when that has changed, at most every three seconds
 ========== ================================================================================================
@@ -73,12 +74,14 @@ class Upkeep:
         self._due: dict[str, float] = {}
         self._offset = clock() - monotonic()
         self._grace = 0.0
+        self._next_schedule: float | None = 0.0
         self._jumped = True
         """At the start too: the clock may have been set while no server was there."""
 
     def reconfigure(self, config: Config) -> None:
         """Take over changed settings."""
         self._config = config
+        self._next_schedule = 0.0
 
     def landed(self, turn: Turn) -> None:
         """When to look for due jobs next."""
@@ -108,6 +111,7 @@ class Upkeep:
         if self._next_due is not None and self._next_due <= self._clock():
             self._next_due = None
             await self._asking.ask(Phase.CONTROL, lambda turn, _: make_due(turn))
+        await self._run_schedules()
         await self._store_progress(now)
         running = self._tally.counts().get("running", 0) > 0 or len(self._holdings) > 0
         if running and self._is_due("reap", now, self._config.jobs.lease / 3):
@@ -117,6 +121,15 @@ class Upkeep:
         if self._tally.dirty and self._is_due("summary", now, SUMMARY_EVERY):
             self._tally.dirty = False
             self._events.publish(summary_draft(self._tally.rows(self._holdings.progress())))
+
+    async def _run_schedules(self) -> None:
+        """Enqueue what the clock says. Look again at the next time of a schedule, which may be changed by others."""
+        wanted = self._config.schedules
+        if not wanted or self._next_schedule is None or self._next_schedule > self._clock():
+            return
+        from sysadmd.jobs.schedule import run_due
+
+        self._next_schedule = await self._asking.ask(Phase.CONTROL, lambda turn, _: run_due(turn, wanted))
 
     def _is_due(self, what: str, now: float, every: float) -> bool:
         if now < self._due.get(what, 0.0):
@@ -130,7 +143,7 @@ class Upkeep:
             log.warning("the clock was set by %+.0f s; no lease is reaped for its length", offset - self._offset)
             self._grace = self._monotonic() + self._config.jobs.lease
             self._due.clear()
-            self._next_due, self._jumped = 0.0, True
+            self._next_due, self._next_schedule, self._jumped = 0.0, 0.0, True
         self._offset = offset
 
     async def _look_around(self) -> None:

@@ -144,7 +144,13 @@ class QueueRules(RuleBasedStateMachine):
         if dice == 15:  # seldom, or nothing would ever end by itself
             self.apply(lifecycle.kill(self.job, by="me", now=self.now))
 
-    @precondition(lambda self: self.job.state in lifecycle.STOPPED and self.job.archived_at is None)
+    @precondition(
+        lambda self: (
+            self.job.state in lifecycle.STOPPED
+            and self.job.archived_at is None
+            and any(step.state != "ok" for step in self.steps)
+        )
+    )
     @rule()
     def try_again(self) -> None:
         again = {"failed", "skipped", "killed", *WAITING}
