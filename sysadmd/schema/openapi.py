@@ -131,4 +131,5 @@ def _security_schemes() -> dict[str, Any]:
     return {
         "basic": {"type": "http", "scheme": "basic", "description": "Name and password of an account."},
         "bearer": {"type": "http", "scheme": "bearer", "description": "A token from `rpc/auth`."},
+        "token": {"type": "apiKey", "in": "header", "name": "X-Token", "description": "The same, for `/workqueue`."},
     }

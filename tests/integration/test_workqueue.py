@@ -662,6 +662,25 @@ async def test_what_failed_is_tried_again(tmp_path: Path) -> None:
         assert (await olga.get(f"/jobs/{job}/elements/0"))["attempts"] == 2
 
 
+async def test_what_succeeded_is_not_done_again(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        olga = await one.client("olga")
+        (one.site(12) / "tree").mkdir()
+        for name in "abc":
+            (one.site(12) / "tree" / name).write_text(name)
+        body = {"src_siteid": 12, "src_filepath": "tree", "dst_siteid": 14, "dst_filepath": "tree", "max_tries": 1}
+        job = (await olga.post("/copy", body))["id"]
+        await one.worker.step()
+        await one.worker.step(End(outcome="fail"))
+        await one.worker.all()
+        states = [each["status"] for each in await olga.get(f"/jobs/{job}/elements")]
+        assert states == ["DONE", "FAILED", "DONE", "DONE"]
+        await olga.post(f"/jobs/{job}/retry")
+        await one.worker.all()
+        assert [each["attempts"] for each in await olga.get(f"/jobs/{job}/elements")] == [1, 2, 1, 1]
+        assert (await olga.get(f"/jobs/{job}/status"))["status"] == "DONE"
+
+
 async def test_what_did_not_fail_is_not_tried_again(tmp_path: Path) -> None:
     async with rig(tmp_path) as one:
         olga = await one.client("olga")

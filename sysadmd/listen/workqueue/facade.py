@@ -84,7 +84,7 @@ class WorkqueueApi:
 
     def paths(self, scope: Scope | None) -> Mapping[str, Any]:
         """What somebody with this scope may use, described; nothing for a stranger."""
-        allowed = [] if scope is None else [one for one in ENDPOINTS if _may(scope, one)]
+        allowed = [] if scope is None else [one for one in ENDPOINTS if self._may(scope, one)]
         return openapi.paths(PREFIX, allowed)
 
     def _serving(self, verbs: Mapping[str, Endpoint]) -> Callable[[HttpRequest], Awaitable[Response]]:
@@ -124,7 +124,7 @@ class WorkqueueApi:
         scope = visit.session.scope
         if scope is None:
             raise Forbidden(ANONYMOUS)
-        if not _may(scope, endpoint):
+        if not self._may(scope, endpoint):
             raise Forbidden(f"{scope.account} may not call {visit.key}")
         return scope
 
@@ -146,18 +146,20 @@ class WorkqueueApi:
         await visit.noted.durable()
         return _json(result)
 
-    @staticmethod
-    def _resolve_type(visit: _Visit, caller: Scope, body: Any) -> None:
+    def _resolve_type(self, visit: _Visit, caller: Scope, body: Any) -> None:
         """POST jobs is as good as the path of the body's type, and needs the same permission."""
         if visit.endpoint.action is not None or not isinstance(body, dict) or body.get("type") is None:
             return
         visit.key = f"workqueue/{read(JobType, body['type'], 'type').name.lower()}"
-        if not caller.may_call(visit.key, visit.endpoint.access):
+        if not self._may_call(caller, visit.key, visit.endpoint):
             raise Forbidden(f"{caller.account} may not call {visit.key}")
 
+    def _may(self, scope: Scope, endpoint: Endpoint) -> bool:
+        return any(self._may_call(scope, key, endpoint) for key in endpoint.methods())
 
-def _may(scope: Scope, endpoint: Endpoint) -> bool:
-    return any(scope.may_call(key, endpoint.access) for key in endpoint.methods())
+    def _may_call(self, scope: Scope, key: str, endpoint: Endpoint) -> bool:
+        """Where there is a method of this name, its schema says of which access class it is."""
+        return scope.may_call(key, self._engine.registry.access.get(key, endpoint.access))
 
 
 async def _streamed(pages: Pages) -> Response:

@@ -86,7 +86,7 @@ def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
         "operationId": endpoint.verb.lower() + re.sub(r"[^a-z0-9]+", "_", path).rstrip("_"),
         "summary": endpoint.summary,
         "tags": ["workqueue"],
-        "security": [{"basic": []}, {"bearer": []}],
+        "security": [{"token": []}, {"basic": []}, {"bearer": []}],
         "parameters": [*variables, *options],
         "responses": _responses(endpoint),
     }

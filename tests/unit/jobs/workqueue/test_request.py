@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sysadmd.errors import BadRequest
 from sysadmd.jobs.spec import TRIES_MAX, checked
 from sysadmd.jobs.transfers.pdm import JobType
-from sysadmd.jobs.workqueue.request import MAX_TRIES, SITE_MAX, requested, sites
+from sysadmd.jobs.workqueue.request import GIVEN, MAX_TRIES, SITE_MAX, requested, sites
 
 SOURCE: dict[str, Any] = {"src_siteid": 1, "src_filepath": "a"}
 COPY: dict[str, Any] = {**SOURCE, "dst_siteid": 2, "dst_filepath": "b"}
@@ -62,6 +64,27 @@ def test_a_value_beyond_its_range_is_refused_by_its_name(field: str, value: Any)
     with pytest.raises(BadRequest) as caught:
         requested({**SOURCE, field: value}, JobType.LIST)
     assert caught.value.path == field
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.sampled_from(["checksum", "overwrite", "parents", "x"]), st.sampled_from(["sha256", True, 1])),
+)  # fmt: skip
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys((*GIVEN, "status", "x"), VALUES)), st.booleans())
+def test_any_body_is_taken_or_refused_by_the_name_of_a_field(changes: dict[str, Any], whole: bool) -> None:
+    body = {**COPY, **changes} if whole else changes
+    for kind in (None, *JobType):
+        assert taken_or_refused(body, kind) in {*JobType.__members__, *GIVEN, "x"}
+
+
+def taken_or_refused(body: Any, kind: JobType | None) -> str | None:
+    """The type of the job that is made of it, or the field that is wrong."""
+    try:
+        return str(checked(requested(body, kind)).args["type"])
+    except BadRequest as error:
+        return error.path
 
 
 def test_a_misspelt_field_is_guessed_at() -> None:
