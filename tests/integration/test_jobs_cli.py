@@ -1,0 +1,148 @@
+"""`sysadmd job` and `coco` against a real server and its own worker: as a person types them, as a script reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.integration.servers import RunningServer, running_server
+from tests.integration.test_cli_server import finish, line_of, start, sysadmd
+
+DUMMY = "core4.queue.helper.job.example.DummyJob"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def enqueue(server: RunningServer, *words: str) -> dict[str, Any]:
+    done = await sysadmd(server, "job", "enqueue", DUMMY, *words)
+    assert done.code == 0, done.err
+    made: dict[str, Any] = done.json
+    return made
+
+
+async def state(server: RunningServer, reference: str | int) -> str:
+    done = await sysadmd(server, "job", "show", str(reference))
+    assert done.code == 0, done.err
+    return str(done.json["job"]["state"])
+
+
+async def until(server: RunningServer, reference: str, wanted: str) -> None:
+    async with asyncio.timeout(30):
+        while await state(server, reference) != wanted:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_job_is_followed_to_its_end(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        done = await sysadmd(server, "job", "enqueue", DUMMY, "sleep=1", "--follow")
+        assert done.code == 0, done.err
+        made, *told = lines(done.out)
+        assert (made["name"], made["args"], made["owner"]) == (DUMMY, {"sleep": 1}, made["owner"])
+        assert told[-1]["state"] == "complete"
+        assert {one["id"] for one in told} == {made["id"]}
+        said = await sysadmd(server, "job", "output", str(made["seq"]))
+        assert "slept for 1 seconds" in said.out
+        assert (await sysadmd(server, "job", "output", made["id"][:14], "--attempt", "1")).out == said.out
+        archived = await sysadmd(server, "job", "list", "--archived")
+        assert [one["id"] for one in lines(archived.out)] == [made["id"]]
+        assert (await sysadmd(server, "job", "counts")).json == {}
+
+
+async def test_the_output_is_followed_while_the_job_runs(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        made = await enqueue(server, "sleep=2")
+        done = await sysadmd(server, "job", "output", made["id"], "--follow")
+        assert done.code == 0, done.err
+        assert "sleeping for 2 seconds" in done.out
+        assert "slept for 2 seconds" in done.out
+
+
+async def test_a_job_that_waits_and_one_that_runs_are_killed(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        waits = await enqueue(server, "sleep=600", "--delay", "1h")
+        runs = await enqueue(server, "sleep=600")
+        await until(server, runs["id"], "running")
+        follower = await start(server, "job", "enqueue", DUMMY, "sleep=600", "--follow")
+        third = (await line_of(follower))["id"]
+        done = await sysadmd(server, "job", "kill", waits["id"], str(runs["seq"]))
+        assert (done.code, sorted(done.out.split())) == (0, sorted([waits["id"], runs["id"]]))
+        assert await state(server, waits["seq"]) == "killed"
+        await until(server, runs["id"], "killed")
+        assert (await sysadmd(server, "job", "kill", DUMMY)).out.split() == [third]
+        code, err = await finish(follower)
+        assert code == 1
+        assert "ended as killed" in err
+
+
+async def test_a_killed_job_is_restarted_and_removed(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        made = await enqueue(server, "sleep=600", "--delay", "1h")
+        assert (await sysadmd(server, "job", "restart", made["id"])).json["id"] == made["id"]
+        await sysadmd(server, "job", "kill", made["id"])
+        await until(server, made["id"], "killed")
+        again = (await sysadmd(server, "job", "restart", str(made["seq"]))).json
+        assert again["parent_id"] == made["id"]
+        assert again["id"] != made["id"]
+        await sysadmd(server, "job", "kill", again["id"])
+        await until(server, again["id"], "killed")
+        assert (await sysadmd(server, "job", "remove", DUMMY)).out.split() == [again["id"]]
+        assert (await sysadmd(server, "job", "list")).out == ""
+
+
+async def test_a_list_is_json_and_may_be_filtered(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        await enqueue(server, "sleep=1", "--delay", "1h", "--priority", "3", "--retry", "2", "--unique", "k")
+        await enqueue(server, "sleep=1", "--at", "2199-01-31T04:00")
+        found = lines((await sysadmd(server, "job", "list", "pending", "--name", DUMMY)).out)
+        assert [(one["seq"], one["priority"], one["tries_max"]) for one in found] == [(2, 0, 1), (1, 3, 3)]
+        assert (await sysadmd(server, "job", "list", "running")).out == ""
+        assert (await sysadmd(server, "job", "counts")).json == {"pending": 2}
+        taken = await sysadmd(server, "job", "enqueue", DUMMY, "--unique", "k")
+        assert (taken.code, "unique_key" in taken.err) == (1, True)
+
+
+async def test_a_watched_list_tells_what_changes(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        first = await enqueue(server, "--delay", "1h")
+        watcher = await start(server, "job", "list", "--watch")
+        assert (await line_of(watcher))["id"] == first["id"]
+        second = await enqueue(server, "--delay", "1h")
+        assert (await line_of(watcher))["id"] == second["id"]
+        assert (await finish(watcher, signal.SIGINT))[0] == 130
+
+
+async def test_lanes_are_paused_and_workers_listed(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        assert (await sysadmd(server, "job", "pause", "default")).out == "default\n"
+        made = await enqueue(server, "sleep=0")
+        assert await state(server, made["id"]) == "pending"
+        await sysadmd(server, "job", "resume")
+        await until(server, made["id"], "complete")
+        (worker,) = lines((await sysadmd(server, "job", "workers")).out)
+        assert "task" in worker["kinds"]
+        assert DUMMY in (await sysadmd(server, "job", "tasks")).out.split()
+
+
+WRONG = [
+    (("enqueue", DUMMY, "sleep"), 2, "no KEY=VALUE"),
+    (("enqueue", DUMMY, "sleep=1", "sleep=2"), 2, "given twice"),
+    (("enqueue", DUMMY, "--at", "tomorrow"), 2, "no time"),
+    (("enqueue", DUMMY, "snooze=1"), 1, "snooze"),
+    (("enqueue", "no.such.Task"), 1, "no.such.Task"),
+    (("show", "4711"), 1, "there is no job"),
+    (("kill", "no.such.Name"), 1, "no job in the queue"),
+    (("list", "asleep"), 2, "asleep"),
+    (("output", "1", "--follow", "--step", "2"), 2, "one step"),
+]
+
+
+async def test_what_is_wrong_is_said_with_the_usual_exit_code(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        for words, code, said in WRONG:
+            done = await sysadmd(server, "job", *words)
+            assert (words, done.code, said in done.err, done.out) == (words, code, True, "")
