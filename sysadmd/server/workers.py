@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from typing import BinaryIO
 
 import anyio
 import anyio.abc
@@ -16,6 +16,9 @@ from sysadmd.jobs.tasks.leftovers import Leftovers
 from sysadmd.jobs.tasks.pool import Household, Pool
 from sysadmd.jobs.tasks.registry import Registry
 from sysadmd.jobs.tasks.spawning import account_for, environment_of
+from sysadmd.jobs.transfers.engine import run as run_transfer
+from sysadmd.jobs.transfers.sites import Sites
+from sysadmd.jobs.work import Report
 from sysadmd.jobs.worker import Worker
 from sysadmd.jobs.workshop import Workshop
 
@@ -48,11 +51,12 @@ class Workers:
     def __init__(self, config: Config, queue: Queue) -> None:
         self._config, self._queue = config, queue
         registry = Registry()
+        self._sites = Sites(config.sites, config.limits)
         self.pool = make_pool(config, NAME)
         self.catalogue = Catalogue(registry, self.pool)
-        self._workshop = Workshop(config.state_dir / OUTPUT, self.pool, registry)
+        self._workshop = Workshop(config.state_dir / OUTPUT, self.pool, registry, self._transfer)
         self._worker: Worker | None = None
-        slots = {"task": config.jobs.task_slots}
+        slots = {"task": config.jobs.task_slots, "transfer": config.jobs.transfer_slots}
         if any(slots.values()):
             me = identity(config, NAME, sum(slots.values()))
             self._worker = Worker(queue, self._workshop, me, config.limits, slots=slots)
@@ -65,11 +69,14 @@ class Workers:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Own the pool and the worker, until cancelled. The queue must be running."""
-        async with anyio.create_task_group() as tasks:
+        async with self._sites, anyio.create_task_group() as tasks:
             await tasks.start(self.pool.run)
             if self._worker is not None:
-                await tasks.start(partial(self._worker.run))
+                await tasks.start(self._worker.run)
             task_status.started()
+
+    async def _transfer(self, step: views.StepView, report: Report, output: BinaryIO) -> views.End:
+        return await run_transfer(step, sites=self._sites, report=report, output=output)
 
     async def drain(self) -> None:
         """Take no more work, and end or give back what runs."""

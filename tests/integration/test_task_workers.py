@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from sysadmd.executor import process
+from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.tasks.pool import Household
 from sysadmd.jobs.views import AttemptView, JobView
 from sysadmd.server import workers
@@ -231,6 +232,19 @@ async def test_two_hundred_tasks_pass_through_two_warm_processes(
         assert counted.total() == 200
         assert len(counted) <= 3  # the one that described the task, and two that ran it
         assert took < 30
+
+
+async def test_a_transfer_runs_beside_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "site"
+    place.mkdir()
+    (place / "a").write_text("content")
+    async with scene(tmp_path, monkeypatch, sites={"1": {"root": str(place)}}) as one:
+        spec = {"src_site": 1, "src": "/a", "dst_site": 1, "dst": "/b"}
+        job = JobSpec(kind="transfer", name="workqueue.COPY", steps=[StepSpec(type="COPY", spec=spec, size=7)])
+        done = await one.ended(await one.live.app.queue.enqueue(job, owner="olga"))
+        assert done.state == "complete", await one.output(done)
+        assert (place / "b").read_text() == "content"
+        assert "COPY" in await one.output(done)
 
 
 async def test_a_stop_gives_back_what_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
