@@ -213,6 +213,14 @@ def counts(path: str) -> None:
         file.write(f"{os.getpid()}\n")
 
 
+def begins_and_ends(path: str, number: int, seconds: float = 0.2) -> None:
+    """A line at the beginning, and one at the end."""
+    for line in (f"begin {number}\n", f"end {number}\n"):
+        with Path(path).open("a") as file:
+            file.write(line)
+        time.sleep(seconds if line.startswith("begin") else 0)
+
+
 def fails_first(path: str) -> str:
     counts(path)
     if len(Path(path).read_text().splitlines()) < 2:

@@ -10,6 +10,7 @@ from sysadmd.cli.lazy import Lazy, LazyGroup
 COMMANDS = {
     "serve": Lazy("sysadmd.cli.serve:serve", "Run the server."),
     "executor": Lazy("sysadmd.cli.executor:executor", "Run the executor, which starts commands for the server."),
+    "worker": Lazy("sysadmd.cli.worker:worker", "Run tasks of the server's job queue in a process of its own."),
     "user": Lazy("sysadmd.cli.user:user", "Add, list, disable and remove accounts, set their passwords and roles."),
     "role": Lazy("sysadmd.cli.role:role", "List, set and remove roles: what accounts may do."),
     "token": Lazy("sysadmd.cli.token:token", "Make, list and revoke API tokens."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import BinaryIO
 
 import anyio
@@ -36,8 +37,13 @@ def household(config: Config) -> Household:
 
 def make_pool(config: Config, name: str) -> Pool:
     """The pool of the worker `name`. Nobody else has the name: it ends what an earlier one of that name left."""
-    leftovers = Leftovers(config.state_dir / WORKERS / f"{name}.json")
+    leftovers = Leftovers(home_of(config, name) / "children.json")
     return Pool(household(config), config.limits, leftovers)
+
+
+def home_of(config: Config, name: str) -> Path:
+    """The directory of the worker `name`, with what it must remember."""
+    return config.state_dir / WORKERS / name
 
 
 def identity(config: Config, name: str, slots: int) -> views.Worker:

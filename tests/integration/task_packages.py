@@ -17,7 +17,7 @@ def task_environment(directory: Path) -> dict[str, str]:
     """Install it below `directory`; what a server's environment needs to find it."""
     place = directory / "packages"
     info = place / "sample_tasks-1.0.dist-info"
-    info.mkdir(parents=True)
+    info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sample-tasks\nVersion: 1.0\n")
     names = [
         name
