@@ -9,7 +9,11 @@ import click
 
 
 @click.command()
-@click.option("--name", metavar="NAME", help="Name of the worker; jobs choose it as NAME@HOST. [default: worker-1, …]")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Name of the worker; jobs choose it as NAME@HOST. [default: worker-1, worker-2 and so on]",
+)
 @click.option(
     "--parallel", type=click.IntRange(1, 1000), metavar="N", help="Tasks that run at once. [default: one for each CPU]"
 )

@@ -30,7 +30,9 @@ class Presence:
 
     def seen(self, worker: Worker, kinds: frozenset[str], now: float) -> None:
         """It claims."""
-        self._seen.pop(worker.id, None)
+        before = self._seen.pop(worker.id, None)
+        if before is not None and before.worker.started_at == worker.started_at:
+            kinds |= before.kinds  # one claim is for the kinds that there is room for
         self._seen[worker.id] = _Seen(worker, kinds, now)
         if len(self._seen) > WORKERS_MAX:
             del self._seen[next(iter(self._seen))]
