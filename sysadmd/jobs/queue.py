@@ -101,6 +101,10 @@ class Queue(JobReader):
         self._pruning = Pruning(
             store, events, retention=config.retention, output=config.state_dir / OUTPUT_DIRECTORY, clock=clock
         )
+        self.wakes = 0
+        """How often those who wait for work were woken. Who asks over a socket may compare it with what it was at a
+        claim: between the answer to that and the wait, a message may take any time.
+        """
         self.on_kill: list[Callable[[str], None]] = []
         """Called with each lease whose job was asked to end, so that a worker of this process need not wait for its
         next renewal."""
@@ -363,6 +367,7 @@ class Queue(JobReader):
         self._holdings.add(Holding(claimed.lease, job.id, job.name, job.worker or "", until, now, progress=0.0))
 
     def _wake(self, kinds: Iterable[str] | None) -> None:
+        self.wakes += 1
         for event, wanted in self._work.items():
             if kinds is None or not wanted.isdisjoint(kinds):
                 event.set()

@@ -40,17 +40,20 @@ class RemoteQueue:
         self._client = client
         self._room = anyio.Semaphore(AT_ONCE)
         self._halted = False
+        self._seen: dict[str, int] = {}
 
     async def claim(self, worker: Worker, limit: int, kinds: frozenset[str]) -> list[Claim]:
         """Lease up to `limit` steps that are due."""
         args = {"worker": msgspec.to_builtins(worker), "limit": limit, "kinds": sorted(kinds)}
         answer = await self._call("claim", args)
         self._halted = bool(answer["halted"])
+        self._seen.update((kind, answer["seen"]) for kind in kinds)
         return msgspec.convert(answer["claims"], list[Claim])
 
     async def wait_work(self, kinds: frozenset[str], timeout: float) -> bool:
         """Wait until something may be claimable, at most `timeout` seconds."""
-        args = {"kinds": sorted(kinds), "timeout": timeout}
+        seen = min((self._seen[kind] for kind in kinds if kind in self._seen), default=0)
+        args = {"kinds": sorted(kinds), "timeout": timeout, "seen": seen}
         answer = await self._client.call("queue/work/wait", args, timeout=timeout + PATIENCE)
         return bool(answer["work"])
 

@@ -14,14 +14,16 @@ from sysadmd.rpc.call import Call, method
 @method("queue/work/claim")
 async def claim(call: Call, services: Services) -> dict[str, Any]:
     """Lease due steps to a worker."""
-    args, worker = call.args, msgspec.convert(call.args["worker"], Worker)
+    args, worker, seen = call.args, msgspec.convert(call.args["worker"], Worker), services.queue.wakes
     claims = await services.queue.claim(worker, args["limit"], frozenset(args["kinds"]))
-    return {"claims": msgspec.to_builtins(claims), "halted": services.queue.halted(worker)}
+    return {"claims": msgspec.to_builtins(claims), "halted": services.queue.halted(worker), "seen": seen}
 
 
 @method("queue/work/wait")
 async def wait(call: Call, services: Services) -> dict[str, Any]:
-    """Wait until something may be claimable."""
+    """Wait until something may be claimable that was not at the claim which saw `seen`."""
+    if call.args["seen"] != services.queue.wakes:
+        return {"work": True}
     return {"work": await services.queue.wait_work(frozenset(call.args["kinds"]), call.args["timeout"])}
 
 

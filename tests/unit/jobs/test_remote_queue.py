@@ -43,7 +43,7 @@ def claim() -> dict[str, Any]:
 
 
 async def test_a_claim_is_read_and_later_keys_are_ignored() -> None:
-    client = Client({"claims": [claim()], "halted": False})
+    client = Client({"claims": [claim()], "halted": False, "seen": 3})
     queue, worker = RemoteQueue(client), Worker("w@h", "h", 1.0, 2)
     (found,) = await queue.claim(worker, 2, frozenset({"task"}))
     assert (found.lease, found.job.name, found.lease_seconds) == (LEASE, "n", 30.0)
@@ -53,9 +53,17 @@ async def test_a_claim_is_read_and_later_keys_are_ignored() -> None:
 
 
 async def test_a_halt_is_heard_with_the_claim() -> None:
-    queue, worker = RemoteQueue(Client({"claims": [], "halted": True})), Worker("w@h", "h", 1.0)
+    queue, worker = RemoteQueue(Client({"claims": [], "halted": True, "seen": 3})), Worker("w@h", "h", 1.0)
     await queue.claim(worker, 1, frozenset({"task"}))
     assert queue.halted(worker)
+
+
+async def test_a_wait_is_for_what_came_after_the_claim() -> None:
+    client = Client({"claims": [], "halted": False, "seen": 7}, {"work": True})
+    queue = RemoteQueue(client)
+    await queue.claim(Worker("w@h", "h", 1.0), 1, frozenset({"task"}))
+    assert await queue.wait_work(frozenset({"task"}), 5.0)
+    assert client.calls[1] == ("queue/work/wait", {"kinds": ["task"], "timeout": 5.0, "seen": 7})
 
 
 async def test_what_holds_is_a_set() -> None:
