@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from sysadmd.jobs import lifecycle
 from sysadmd.jobs import queue_table as table
@@ -19,6 +19,8 @@ from sysadmd.jobs.views import Claim, Worker
 from sysadmd.store.tables import job as jobs
 from sysadmd.store.tables import step as steps
 
+_Candidate = tuple[int, int, str]
+"""Rank, number and id of a job: their order is that of claims."""
 OUTPUT_HOUR = 5
 """Digits of a job's id that name the directory of its output, as the dispatcher has it."""
 
@@ -78,21 +80,22 @@ def claim(turn: Turn, request: ClaimRequest) -> list[Claim]:
     """Lease what the worker may take, best first."""
     turn.flush()
     room = _Room(turn, request)
-    found: list[QueuedJob] = []
+    found: list[_Candidate] = []
     for text in _ready_keys(turn.connection):
         key = parse(text)
         most = room.of(key)
         if most > 0:
-            found += _candidates(turn, text, room.lane(key.lane), most)
-    found.sort(key=lambda job: (table.rank_of(job), job.seq))
-    taken = _take(turn, request, room, found)
+            found += _candidates(turn.connection, text, room.lane(key.lane), most)
+    found.sort()
+    taken = _take(turn, request, room, [job_id for _, _, job_id in found[: 4 * request.limit]])
     return _claims(turn, taken)
 
 
 def _take(
-    turn: Turn, request: ClaimRequest, room: _Room, found: Iterable[QueuedJob]
+    turn: Turn, request: ClaimRequest, room: _Room, ids: Sequence[str]
 ) -> list[tuple[str, table.OpenAttempt, QueuedStep]]:
-    chosen = [job for job in found if job.ready][: request.limit * 4]
+    turn.preload(ids=ids)
+    chosen = [job for job_id in ids if (job := turn.find(job_id)) is not None and job.ready]
     only = _only_steps(turn.connection, [job.id for job in chosen if job.single])
     taken = []
     for job in chosen:
@@ -165,27 +168,38 @@ def _claims(turn: Turn, taken: list[tuple[str, table.OpenAttempt, QueuedStep]]) 
     ]
 
 
-def _ready_keys(connection: Connection) -> list[str]:
+def _keys_statement() -> Any:
     """The keys that jobs are ready under, each found by one look into the index."""
     least = select(func.min(jobs.c.ready_key).label("key")).where(jobs.c.ready_key.is_not(None))
     keys = least.cte("keys", recursive=True)
     following = select(func.min(jobs.c.ready_key)).where(jobs.c.ready_key > keys.c.key).scalar_subquery()
     keys = keys.union_all(select(following).where(keys.c.key.is_not(None)))
-    return list(connection.execute(select(keys.c.key).where(keys.c.key.is_not(None))).scalars())
+    return select(keys.c.key).where(keys.c.key.is_not(None))
 
 
-def _candidates(turn: Turn, key: str, lane_room: int | None, most: int) -> list[QueuedJob]:
+_KEYS = _keys_statement()
+_READY = (
+    select(jobs.c.rank, jobs.c.seq, jobs.c.id)
+    .where(jobs.c.ready_key == bindparam("key"))
+    .order_by(jobs.c.rank, jobs.c.seq)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_RUNNING = _READY.where(jobs.c.lane == bindparam("lane"), jobs.c.state == "running")
+_BEGINNING = _READY.where(jobs.c.state != "running")
+
+
+def _ready_keys(connection: Connection) -> list[str]:
+    return list(connection.execute(_KEYS).scalars())
+
+
+def _candidates(connection: Connection, key: str, lane_room: int | None, most: int) -> list[_Candidate]:
     """The best jobs of a key; in a full lane those that run already and have more steps."""
-    wanted = select(*table.job_columns()).where(jobs.c.ready_key == key).order_by(jobs.c.rank, jobs.c.seq)
-    limit = most
-    if lane_room is not None:
-        running = wanted.where(jobs.c.lane == parse(key).lane, jobs.c.state == "running").limit(most)
-        found = [turn.seen(table.job_of(row)) for row in turn.connection.execute(running)]
-        wanted, limit = wanted.where(jobs.c.state != "running"), min(most, lane_room)
-    else:
-        found = []
-    rows = turn.connection.execute(wanted.limit(limit).with_for_update(skip_locked=True))
-    return found + [turn.seen(table.job_of(row)) for row in rows]
+    if lane_room is None:
+        return [tuple(row) for row in connection.execute(_READY, {"key": key, "most": most})]
+    found = connection.execute(_RUNNING, {"key": key, "most": most, "lane": parse(key).lane}).all()
+    fresh = connection.execute(_BEGINNING, {"key": key, "most": min(most, lane_room)}).all()
+    return [tuple(row) for row in (*found, *fresh)]
 
 
 def _only_steps(connection: Connection, ids: list[str]) -> dict[str, QueuedStep]:

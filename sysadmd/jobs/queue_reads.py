@@ -23,6 +23,9 @@ ROWS_MAX = 1000
 
 Sort: TypeAlias = Literal["seq", "state", "priority", "started_at", "finished_at"]
 
+LIVE_STATES = frozenset({"pending", "running", "deferred", "failed", "error", "inactive", "killed"})
+"""States of a job that is in the queue: what is complete has left it."""
+
 _MINE = jobs.c.counters.is_not(None)
 """A job of the queue, and not the dispatcher's."""
 
@@ -59,11 +62,7 @@ def listing(
     limit: int = 100,
 ) -> list[JobView]:
     """Jobs, newest first; `after` is the number of the last one of the page before."""
-    wanted = _select()
-    if archived is not None:
-        wanted = wanted.where(jobs.c.archived_at.is_not(None) if archived else jobs.c.live == 1)
-    if states is not None:
-        wanted = wanted.where(jobs.c.state.in_(sorted(states)))
+    wanted, size = _select(), _rows(limit)
     if kinds is not None:
         wanted = wanted.where(jobs.c.kind.in_(sorted(kinds)))
     if name is not None:
@@ -72,7 +71,19 @@ def listing(
         wanted = wanted.where(jobs.c.owner == owner)
     if after is not None:
         wanted = wanted.where(jobs.c.seq < after)
-    return _jobs(connection, wanted.order_by(jobs.c.seq.desc()).limit(_rows(limit)))
+    wanted = wanted.order_by(jobs.c.seq.desc()).limit(size)
+    if archived is False:
+        # State by state: so each part is read in the order of the index of what is in the queue.
+        parts = LIVE_STATES if states is None else sorted(LIVE_STATES & set(states))
+        found = [
+            job for state in parts for job in _jobs(connection, wanted.where(jobs.c.live == 1, jobs.c.state == state))
+        ]
+        return sorted(found, key=lambda job: -job.seq)[:size]
+    if archived:
+        wanted = wanted.where(jobs.c.archived_at.is_not(None))
+    if states is not None:
+        wanted = wanted.where(jobs.c.state.in_(sorted(states)))
+    return _jobs(connection, wanted)
 
 
 def page(
