@@ -83,7 +83,7 @@ class Client:
 
 
 class Rig:
-    """A server with the sites 12 to 15, two people, and a worker that the test moves."""
+    """A server with the sites 12 to 15, people, and a worker that the test moves."""
 
     def __init__(self, live: LiveApp, http: aiohttp.ClientSession, worker: HandWorker, root: Path) -> None:
         self.live, self.http, self.worker, self.root = live, http, worker, root
@@ -97,18 +97,20 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(directory: Path, **options: Any) -> AsyncIterator[Rig]:
+async def rig(directory: Path, *, by_itself: bool = False, **options: Any) -> AsyncIterator[Rig]:
+    """`by_itself`: the server's own worker does what there is to do."""
     root = directory / "sites"
     sites: dict[str, Any] = {}
     for number in (12, 13, 14, 15):
         (root / str(number)).mkdir(parents=True)
         sites[f"sites__{number}__root"] = str(root / str(number))
 
-    def by_hand(app: App) -> None:
-        app.workers._worker = None
+    def prepare(app: App) -> None:
+        if not by_itself:
+            app.workers._worker = None
 
     async with (
-        running_app(directory, accounts=ACCOUNTS, prepare=by_hand, **sites, **options) as live,
+        running_app(directory, accounts=ACCOUNTS, prepare=prepare, **sites, **options) as live,
         live.http(None) as http,
         hand_worker(live.app) as worker,
     ):
@@ -767,6 +769,41 @@ async def test_a_server_that_stops_ends_the_waits(tmp_path: Path) -> None:
             tasks.start_soon(wait)
             await waiters(one, 1)
             one.live.stop()
+
+
+# The server's own worker
+
+
+async def test_a_server_copies_many_files_and_tells_each_change(tmp_path: Path) -> None:
+    async with rig(tmp_path, by_itself=True) as one:
+        olga = await one.client("olga")
+        (one.site(12) / "a tree").mkdir()
+        for number in range(100):
+            (one.site(12) / "a tree" / f"file {number}").write_text(str(number))
+        body = {"src_siteid": 12, "src_filepath": "a tree", "dst_siteid": 14, "dst_filepath": "/copy"}
+        job = (await olga.post("/copy", body))["id"]
+        seen = ["NEW"]
+        async with asyncio.timeout(60):
+            while seen[-1] not in {"DONE", "FAILED"}:
+                seen.append((await olga.get(f"/jobs/{job}/status?wait=30&known={seen[-1]}"))["status"])
+        assert (seen[-1], "FAILED" in seen) == ("DONE", False)
+        assert {each.read_text() for each in (one.site(14) / "copy").iterdir()} == {str(n) for n in range(100)}
+        assert {each["status"] for each in await olga.get(f"/jobs/{job}/elements")} == {"DONE"}
+
+
+async def test_a_transfer_that_runs_is_cancelled(tmp_path: Path) -> None:
+    async with rig(tmp_path, by_itself=True) as one:
+        olga = await one.client("olga")
+        slow = {"protocol": "dummy", "extra_opts": {"dummy_files": 1, "dummy_seconds": 3600}}
+        job = (await olga.post("/copy", {**COPY, **slow}))["id"]
+        async with asyncio.timeout(30):
+            assert (await olga.get(f"/jobs/{job}/elements/0/status?wait=30"))["status"] == "DONE"
+            shown = {"status": "NEW"}
+            while shown["status"] != "RUNNING":
+                shown = await olga.get(f"/jobs/{job}/elements/1/status?wait=30&known={shown['status']}")
+            await olga.ask("DELETE", f"/jobs/{job}")
+            assert await olga.get(f"/jobs/{job}/status?wait=30") == {"jobid": job, "status": "FAILED"}
+        assert (await olga.get(f"/jobs/{job}/elements/1"))["status"] == "FAILED"
 
 
 # Described
