@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from tests.integration.core4_client import HISTORY, Api, logged_in, user
-from tests.integration.test_task_workers import DUMMY, Scene, scene
+from tests.integration.task_scenes import Scene, scene
+from tests.integration.test_task_workers import DUMMY
 
 HANDLERS = "api://core4.api.v1.request.*"
 SPEAKS, FAILS = "sample.speaks", "sample.fails"
