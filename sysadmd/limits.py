@@ -98,6 +98,8 @@ class Limits:
     """Seconds between two running updates of a process."""
     lane_parallel: int = 64
     """Attempts that run at once in the parallel lane."""
+    queued_jobs: int = 1_000_000
+    """Jobs in the queue, waiting, running and stopped, before new ones are refused: some GiB of the database."""
     kill_grace: float = 5.0
     """From TERM to KILL: what a process that is stopped has to end by itself."""
     task_recycle: int = 1000

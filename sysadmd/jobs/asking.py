@@ -73,8 +73,10 @@ class Asking:
         self._waiting: deque[Ask] = deque()
         self._flying = self._kicked = False
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is on its way."""
+        return not self._flying and not self._waiting
 
     def ask(
         self,

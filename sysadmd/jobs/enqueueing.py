@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, bindparam, delete, insert, select
 
-from sysadmd.errors import BadRequest, Conflict, NotFound
+from sysadmd.errors import BadRequest, Conflict, NotFound, TooManyRequests
 from sysadmd.jobs import counters, lifecycle
 from sysadmd.jobs.lifecycle import QueuedJob, QueuedStep
 from sysadmd.jobs.queue_rows import job_view
@@ -77,6 +77,8 @@ def enqueue(
     """
     if request_key is not None and (known := _known_request(turn, owner, request_key)) is not None:
         return [known]
+    if sum(turn.counts.sums.values()) + len(specs) > turn.most:
+        raise TooManyRequests(f"there are {turn.most} jobs in the queue, or nearly so; remove or finish some first")
     ids = [turn.new_id() for _ in specs]
     for spec in specs:
         _check_lane(turn, spec)

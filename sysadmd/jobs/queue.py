@@ -343,7 +343,14 @@ class Queue(JobReader):
     # ---- turns
 
     def _turn(self, connection: Connection) -> Turn:
-        return Turn(connection, now=self._clock(), ids=self._ids, lease_seconds=self.config.jobs.lease)
+        config = self.config
+        return Turn(
+            connection,
+            now=self._clock(),
+            ids=self._ids,
+            lease_seconds=config.jobs.lease,
+            most=config.limits.queued_jobs,
+        )
 
     def _landed(self, turn: Turn, asks: Sequence[Ask]) -> None:
         """A turn is stored: what is in memory follows."""

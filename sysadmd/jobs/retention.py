@@ -64,6 +64,8 @@ class Pruning:
                 await self.look()
             except SysadmdError as error:
                 log.error("old jobs and events are not deleted now, that is tried again: %s", error)
+            except Exception:
+                log.exception("old jobs and events are not deleted now, that is tried again")
 
     async def look(self) -> tuple[int, int]:
         """One pass: how many jobs and events are gone."""

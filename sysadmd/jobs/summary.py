@@ -20,6 +20,8 @@ class Tally:
     def __init__(self) -> None:
         self._counts: dict[Key, int] = {}
         self.dirty = False
+        self.moves = 0
+        """Turns so far: what was read from the store before the last of them is outdated."""
 
     @staticmethod
     def read(connection: Connection) -> dict[Key, int]:
@@ -34,6 +36,7 @@ class Tally:
 
     def move(self, counts: Counts) -> None:
         """A turn has changed them."""
+        self.moves += 1
         for key, n in counts.changed.items():
             now = self._counts.get(key, 0) + n
             if now > 0:

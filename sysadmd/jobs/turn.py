@@ -22,6 +22,7 @@ from sysadmd.jobs.ids import JobIds
 from sysadmd.jobs.lifecycle import Change, QueuedJob, QueuedStep
 from sysadmd.jobs.queue_events import STATE_EVENTS, queue_draft, transfer_draft
 from sysadmd.jobs.queue_table import OpenAttempt, Rows
+from sysadmd.jobs.spec import KINDS
 from sysadmd.store.tables import job as jobs
 from sysadmd.store.tables import lane as lanes
 from sysadmd.store.tables import step as steps
@@ -35,10 +36,12 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Turn:
-    """Changes on top of what is stored. `now` is one time for all of them."""
+    """Changes on top of what is stored. `now` is one time for all of them; `most` jobs may be in the queue."""
 
-    def __init__(self, connection: Connection, *, now: float, ids: JobIds, lease_seconds: float) -> None:
-        self.connection, self.now, self.lease_seconds = connection, now, lease_seconds
+    def __init__(
+        self, connection: Connection, *, now: float, ids: JobIds, lease_seconds: float, most: int = 1_000_000
+    ) -> None:
+        self.connection, self.now, self.lease_seconds, self.most = connection, now, lease_seconds, most
         self._ids = ids
         self.counts = Counts(load_sums(connection))
         self.rows = Rows()
@@ -170,6 +173,8 @@ class Turn:
             self.tell("remove_job", job)
         if job.kill_requested_at is not None and job.counters.live:
             self.killed.add(job.id)
+        if old.state == "running" != job.state and self.lanes()[job.lane].max_running is not None:
+            self.readied |= KINDS  # another job of this lane may begin, of whatever kind
         return job
 
     def tell(self, event: str, job: QueuedJob, detail: Mapping[str, Any] | None = None) -> None:

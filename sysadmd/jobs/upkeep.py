@@ -48,6 +48,8 @@ SUMMARY_EVERY = 3.0
 FLAGS_EVERY = 10.0
 LOOK_EVERY = 15.0
 """Seconds between two looks for due jobs and counts of other servers."""
+FAILED = 5.0
+"""Seconds until upkeep that failed is tried again."""
 JUMP = 5.0
 """Seconds by which the two clocks may differ between two looks: more than a stalled process explains."""
 
@@ -96,7 +98,10 @@ class Upkeep:
                 await self.look()
             except SysadmdError as error:
                 log.error("the upkeep of the job queue failed, it is tried again: %s", error)
-                await anyio.sleep(1.0)
+                await anyio.sleep(FAILED)
+            except Exception:
+                log.exception("the upkeep of the job queue failed, it is tried again")
+                await anyio.sleep(FAILED)
             await anyio.sleep(TICK)
 
     async def look(self) -> None:
@@ -148,10 +153,11 @@ class Upkeep:
 
     async def _look_around(self) -> None:
         """What other servers did, and what an earlier run of this one left."""
+        moves = self._tally.moves
         due, counts = await self._store.read(lambda connection: (_first_due(connection), Tally.read(connection)))
         if due is not None:
             self._next_due = due if self._next_due is None else min(self._next_due, due)
-        if not len(self._asking):
+        if moves == self._tally.moves and self._asking.idle:
             self._tally.load(counts)
 
     async def _store_progress(self, now: float) -> None:

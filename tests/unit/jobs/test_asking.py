@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysadmd.errors import TooManyRequests, Unavailable
+from sysadmd.jobs import asking
+from sysadmd.jobs.asking import Phase
+from tests.unit.jobs.queueing import TASK, WORKER, Bench, bench, task
+
+
+def commits(b: Bench) -> list[int]:
+    """Numbers of asks of each turn from now on."""
+    found: list[int] = []
+    landed = b.queue._asking._done
+
+    def done(turn: Any, asks: Any) -> None:
+        found.append(len(asks))
+        landed(turn, asks)
+
+    b.queue._asking._done = done
+    return found
+
+
+async def test_what_is_asked_in_one_turn_of_the_loop_shares_a_transaction(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        turns = commits(b)
+        claiming = asyncio.create_task(b.queue.claim(WORKER, 9, TASK))
+        await asyncio.gather(*(b.queue.enqueue(task(), owner="o") for _ in range(5)))
+        # Claims come last in a turn, whenever they were asked for.
+        assert len(await claiming) == 5
+        assert turns == [6]
+
+
+async def test_a_defect_takes_nobody_else_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(turn: Any, _: Any) -> None:
+        turn.put(None)
+
+    async with bench(tmp_path) as b:
+        bad = b.queue._asking.ask(Phase.CONTROL, broken)
+        job = await b.queue.enqueue(task(), owner="o")
+        with pytest.raises(TypeError):
+            await bad
+        assert await b.state(job.id) == "pending"
+        assert b.queue.counts() == {"pending": 1}
+        assert "tried one by one" in caplog.text
+
+
+async def test_too_much_that_waits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "ASKS_WAITING", 2)
+    async with bench(tmp_path) as b:
+        waiting = [b.queue._asking.ask(Phase.CONTROL, lambda turn, _: 1) for _ in range(2)]
+        with pytest.raises(Unavailable):
+            b.queue._asking.ask(Phase.CONTROL, lambda turn, _: 1)
+        assert await asyncio.gather(*waiting) == [1, 1]
+
+
+async def test_one_job_more_than_the_queue_takes_is_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path, {"limits.queued_jobs": 2}) as b:
+        await b.queue.enqueue(task(), owner="o")
+        with pytest.raises(TooManyRequests):
+            await b.queue.enqueue_many([task(), task()], owner="o")
+        await b.queue.enqueue(task(), owner="o")
+        with pytest.raises(TooManyRequests):
+            await b.queue.enqueue(task(), owner="o")
+        await b.run()
+        await b.queue.enqueue(task(), owner="o")
+
+
+async def test_a_caller_that_goes_away_changes_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        asked = asyncio.create_task(b.queue.enqueue(task(), owner="o"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await b.queue.enqueue(task(), owner="o")
+        assert b.queue.counts() == {"pending": 2}
