@@ -97,6 +97,7 @@ RELOADABLE = frozenset(
         "rest.trusted_proxies",
         "retention.*",
         "schedules",
+        "sites",
     }
 )
 """Keys that SIGHUP applies, `*` for a whole table; every other change waits for a restart."""

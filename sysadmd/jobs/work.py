@@ -32,7 +32,10 @@ Began = Callable[[int | None, str | None], Awaitable[None]]
 Report = Callable[..., None]
 """(value, message=None, data=None) -> None, as transfers/ calls it."""
 
-Transfers = Callable[[StepView, Report, BinaryIO], Awaitable[End]]
+Again = Callable[[], bool]
+"""() -> whether another attempt may follow the one that runs."""
+
+Transfers = Callable[[StepView, Report, BinaryIO, Again], Awaitable[End]]
 """Runs a step of a transfer; cancelling it ends the attempt."""
 
 
@@ -128,7 +131,7 @@ class TransferWork(Work):
         end: End | None = None
         file = os.fdopen(os.dup(self.output.descriptor), "ab")
         with self._scope, anyio.move_on_after(timeout) as limit, file:
-            end = await self._transfers(self.claim.step, self.say, file)
+            end = await self._transfers(self.claim.step, self.say, file, lambda: self.cause != "killed")
         if end is not None:
             return end
         if self.cause is None and limit.cancelled_caught:

@@ -19,7 +19,7 @@ from sysadmd.jobs.tasks.registry import Registry
 from sysadmd.jobs.tasks.spawning import account_for, environment_of
 from sysadmd.jobs.transfers.engine import run as run_transfer
 from sysadmd.jobs.transfers.sites import Sites
-from sysadmd.jobs.work import Report
+from sysadmd.jobs.work import Again, Report
 from sysadmd.jobs.worker import Worker
 from sysadmd.jobs.workshop import Workshop
 
@@ -81,8 +81,8 @@ class Workers:
                 await tasks.start(self._worker.run)
             task_status.started()
 
-    async def _transfer(self, step: views.StepView, report: Report, output: BinaryIO) -> views.End:
-        return await run_transfer(step, sites=self._sites, report=report, output=output)
+    async def _transfer(self, step: views.StepView, report: Report, output: BinaryIO, again: Again) -> views.End:
+        return await run_transfer(step, sites=self._sites, report=report, output=output, again=again)
 
     async def drain(self) -> None:
         """Take no more work, and end or give back what runs."""
@@ -90,8 +90,9 @@ class Workers:
             await self._worker.drain()
 
     def reconfigure(self, config: Config) -> None:
-        """Take over changed limits."""
+        """Take over changed limits and sites."""
         self._config = config
+        self._sites.reconfigure(config.sites)
         self.pool.limits = config.limits
         if self._worker is not None:
             self._worker.limits = config.limits

@@ -15,7 +15,7 @@ from sysadmd.jobs.output_file import OutputRefused
 from sysadmd.jobs.tasks.pool import Household, Pool
 from sysadmd.jobs.tasks.registry import Registry
 from sysadmd.jobs.views import Claim, End, JobView, StepView
-from sysadmd.jobs.work import Transfers, Work
+from sysadmd.jobs.work import Again, Transfers, Work
 from sysadmd.jobs.workshop import Workshop
 from sysadmd.limits import Limits
 
@@ -123,7 +123,7 @@ async def test_without_transfers_there_are_only_tasks(tmp_path: Path) -> None:
 
 
 async def test_a_transfer_reports_and_writes(tmp_path: Path) -> None:
-    async def transfers(step: StepView, report: Callable[..., None], output: BinaryIO) -> End:
+    async def transfers(step: StepView, report: Callable[..., None], output: BinaryIO, again: Again) -> End:
         output.write(b"copied\n")
         report(0.5, data={"transferred": 7})
         return End(outcome="ok", result={"transferred": 14})
@@ -135,7 +135,27 @@ async def test_a_transfer_reports_and_writes(tmp_path: Path) -> None:
         assert work.said == (0.5, None, {"transferred": 7})
 
 
-async def forever(step: StepView, report: Callable[..., None], output: BinaryIO) -> End:
+@pytest.mark.parametrize("cause, expected", [("killed", False), ("lost", True)])
+async def test_a_transfer_that_is_ended_knows_whether_another_may_follow(
+    tmp_path: Path, cause: Any, expected: bool
+) -> None:
+    asked: list[bool] = []
+
+    async def transfers(step: StepView, report: Callable[..., None], output: BinaryIO, again: Again) -> End:
+        work.stop(cause, "ended")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            asked.append(again())
+        raise AssertionError
+
+    async with workshop(tmp_path, transfers) as shop:
+        work = shop.take(claimed("copy", "transfer"), 0.0)
+        assert (await run(work)).outcome == cause
+    assert asked == [expected]
+
+
+async def forever(step: StepView, report: Callable[..., None], output: BinaryIO, again: Again) -> End:
     await anyio.sleep_forever()
     raise AssertionError
 
