@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sysadmd.executor import process
+
+log = structlog.get_logger(__name__)
 
 MODULE = "sysadmd.jobs.tasks.child"
 INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
@@ -18,6 +24,8 @@ INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LEAST = "nobody"
 """Whom the tasks of root's server run as when no account is named."""
+NEEDED = (sys.executable, os.__file__, __file__)
+"""What a child has to read: the interpreter, its library, and us."""
 
 
 class CannotSpawn(Exception):
@@ -28,11 +36,25 @@ def account_for(named: str | None) -> str | None:
     """The account that tasks run as: None for the process's own.
 
     A task is code of whoever wrote its package, called with arguments of whoever may start it. So what is root runs
-    none as root unless it was told to.
+    none as root, unless it was told to, or nobody but root can read the interpreter and our own code: then there is no
+    other way, and the log says so.
     """
-    if os.geteuid() == 0:
-        return named or LEAST
-    return named
+    if named is not None or os.geteuid() != 0:
+        return named
+    hidden = next((path for path in NEEDED if not _open_to_all(Path(path))), None)
+    if hidden is None:
+        return LEAST
+    log.warning("tasks run as root", reason=f"{hidden} is closed to {LEAST}; jobs.user names another account")
+    return None
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether any account can read a file, by its mode and those of every directory on the way, links followed."""
+    try:
+        steps = {*path.absolute().parents, *path.resolve(strict=True).parents}
+        return all(one.stat().st_mode & stat.S_IXOTH for one in steps) and bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def environment_of(
