@@ -113,7 +113,7 @@ class Limits:
     transfer_log: int = 1 * MIB
     """Bytes of one attempt's output in an answer to a client of file jobs; the middle of a longer one is left out."""
     transfer_logs: int = 16 * MIB
-    """Bytes of all the outputs in one such answer; beyond it each attempt has a KiB."""
+    """Bytes of all the outputs in one such answer; beyond it an attempt has one line, which says how much it wrote."""
     drain: float = 10.0
     """What a graceful stop waits for calls and sockets."""
     connections: int = 4096

@@ -14,6 +14,7 @@ import aiohttp
 import anyio
 import pytest
 
+from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.views import End
 from sysadmd.server.app import App
 from tests.integration.apps import LiveApp, running_app
@@ -205,6 +206,7 @@ async def test_the_output_of_a_job_and_of_an_element(tmp_path: Path) -> None:
         shown = {"jobid": job, "elementid": 0, "attempt": 1, "type": "LIST", "status": "DONE", "log": str}
         listed, copy = {**shown, "listing": {"~": ["file1.txt"]}}, {**shown, "elementid": 1, "type": "COPY"}
         assert like(await olga.get(f"/jobs/{job}/output"), [listed, copy])
+        assert like(await olga.get(f"/jobs/{job}/output?after=0"), [copy])
         assert like(await olga.get(f"/jobs/{job}/elements/0/output"), listed)
         assert like(await olga.get(f"/jobs/{job}/elements/1/output"), copy)
         assert "5 bytes" in (await olga.get(f"/jobs/{job}/elements/1/output"))["log"]
@@ -501,6 +503,20 @@ async def test_what_is_not_there_is_404(tmp_path: Path) -> None:
         missing += [f"/jobs/{job}/elements/1/status", f"/jobs/{job}/elements/1/output", f"/jobs/{job}/elements/{2**70}"]
         for path in missing:
             assert (await olga.refused("GET", path))[0] == 404, path
+
+
+async def test_a_job_that_was_not_asked_for_here_is_none(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        olga = await one.client("olga")
+        step = StepSpec(type="LIST", spec={"src": "a", "src_site": 12})
+        others = [
+            JobSpec(kind="task", name="workqueue.list"),
+            JobSpec(kind="transfer", name="workqueue.x", steps=[step]),
+        ]
+        for spec in [*others, JobSpec(kind="transfer", name="workqueue.list", steps=[step])]:
+            job = await one.live.app.queue.enqueue(spec, owner="olga")
+            assert (await olga.refused("GET", f"/jobs/{job.seq}"))[0] == 404
+        assert await olga.get("/jobs") == []
 
 
 async def test_a_verb_that_a_path_does_not_have_is_405(tmp_path: Path) -> None:

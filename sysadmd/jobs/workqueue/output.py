@@ -1,7 +1,7 @@
 """What an attempt wrote, as much of it as an answer takes.
 
 Output files have no bound that an answer could hold, so the middle of a long one is left out, with a line in its place
-that says how much. Many in one answer share a budget.
+that says how much. Many in one answer share a budget; those after its end have that line only.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sysadmd.jobs.views import AttemptView
-from sysadmd.limits import KIB, Limits
-
-LEAST = KIB
-"""Bytes of an attempt's output that an answer has, however many others are in it."""
+from sysadmd.limits import Limits
 
 
 class MissingOutput(Exception):
@@ -56,7 +53,7 @@ class Logs:
         if attempt.output_path is None:
             return None
         try:
-            log = read_log(self._root, attempt.output_path, max(min(self._each, self._left), LEAST))
+            log = read_log(self._root, attempt.output_path, max(min(self._each, self._left), 0))
         except MissingOutput:
             # One that ended before its process was there has written nothing.
             return _reason(attempt) if attempt.started_at is None and attempt.outcome is not None else None

@@ -20,6 +20,7 @@ from sysadmd.jobs.transfers.pdm import DEFAULT_PRIORITY, JobProtocol, JobType, r
 PREFIX = "workqueue."
 """Of the names that permissions are about: `workqueue.copy`."""
 NAMES: Final[Mapping[JobType, str]] = {kind: PREFIX + kind.name.lower() for kind in JobType}
+TYPES: Final[Mapping[str, str]] = {name: kind.name for kind, name in NAMES.items()}
 MAX_TRIES = 2
 """Executions of an element, where the request does not say."""
 RETRY_DELAY = 10.0

@@ -22,7 +22,7 @@ from sysadmd.jobs.transfers.pdm import JobStatus, JobType
 from sysadmd.jobs.views import AttemptView, JobView, StepView
 from sysadmd.jobs.workqueue import reading, shape
 from sysadmd.jobs.workqueue.output import Logs
-from sysadmd.jobs.workqueue.request import NAMES, requested, sites
+from sysadmd.jobs.workqueue.request import TYPES, requested, sites
 from sysadmd.jobs.workqueue.waiting import Watch
 from sysadmd.limits import Limits
 from sysadmd.store import Store
@@ -33,7 +33,6 @@ SEQ_MAX = 2**53
 """Above it there is no job, and a database could not even be asked."""
 KIND = frozenset({"transfer"})
 FINAL = frozenset({JobStatus.DONE.name, JobStatus.FAILED.name})
-_KNOWN = frozenset(NAMES.values())
 
 Shown = dict[str, Any]
 
@@ -147,7 +146,7 @@ class Workqueue:
             views = await self._queue.listing(
                 owner=None if mine == "*" else mine, kinds=KIND, archived=None, after=after, limit=size
             )
-            shown = [view for view in views if view.name in _KNOWN and caller.may_job(view.name)]
+            shown = [view for view in views if _is_file_job(view) and caller.may_job(view.name)]
             yield await self._shown_jobs(shown, counts=counts)
             if len(views) < size:
                 return
@@ -200,14 +199,23 @@ class Workqueue:
 
     # Output
 
-    async def output(self, caller: Scope, seq: int, *, full: bool = False) -> list[Shown]:
-        """The latest output of each element that has begun. Raises InternalError where a file is missing."""
-        view = await self._find(caller, seq)
-        return [shown for each in await self._outputs_of(view, full=full, latest=True) for shown in each]
+    async def output(
+        self, caller: Scope, seq: int, *, after: int | None = None, limit: int | None = None, full: bool = False
+    ) -> list[Shown]:
+        """The latest output of each element that has begun, of a page of them as `elements` has it.
 
-    async def all_output(self, caller: Scope, seq: int, *, full: bool = False) -> list[list[Shown]]:
+        Raises NotFound, Forbidden, and InternalError where a file is missing.
+        """
+        view = await self._find(caller, seq)
+        outputs = await self._outputs_of(view, self._steps(view, after, limit), full=full, latest=True)
+        return [shown for each in outputs for shown in each]
+
+    async def all_output(
+        self, caller: Scope, seq: int, *, after: int | None = None, limit: int | None = None, full: bool = False
+    ) -> list[list[Shown]]:
         """A list for each element, of the output of each attempt; a file that is missing has a line that says so."""
-        return await self._outputs_of(await self._find(caller, seq), full=full, latest=False)
+        view = await self._find(caller, seq)
+        return await self._outputs_of(view, self._steps(view, after, limit), full=full, latest=False)
 
     async def element_output(
         self, caller: Scope, seq: int, idx: int, attempt: int = -1, *, full: bool = False
@@ -241,7 +249,7 @@ class Workqueue:
 
     async def _find(self, caller: Scope, seq: int, right: str = "read") -> JobView:
         view = await self._queue.detail(seq) if 0 <= seq < SEQ_MAX else None
-        if view is None or view.name not in _KNOWN or (view.owner != caller.account and not caller.administers):
+        if view is None or not _is_file_job(view) or (view.owner != caller.account and not caller.administers):
             raise NotFound(f"there is no job {seq}", path="job")
         if not caller.may_job(view.name, right):
             raise Forbidden(f"{caller.account} may not {right} {view.name}")
@@ -303,9 +311,11 @@ class Workqueue:
             return {}
         return await self._store.read(lambda connection: reading.attempts_of(connection, view.id, begun))
 
-    async def _outputs_of(self, view: JobView, *, full: bool, latest: bool) -> list[list[Shown]]:
+    async def _outputs_of(
+        self, view: JobView, pages: AsyncIterator[list[StepView]], *, full: bool, latest: bool
+    ) -> list[list[Shown]]:
         logs, shown = self._logs(), []
-        async for steps in self._steps(view):
+        async for steps in pages:
             attempts = await self._attempts(view, steps)
             found = [(step, _begun(attempts.get(step.idx, []))[-1 if latest else 0 :]) for step in steps]
             shown += await self._shown_outputs(logs, view, [one for one in found if one[1]], full=full, strict=latest)
@@ -329,6 +339,11 @@ class Workqueue:
 
     def _logs(self) -> Logs:
         return Logs(self._outputs, self._limits())
+
+
+def _is_file_job(view: JobView) -> bool:
+    """Whether it was asked for here: a job of another kind may have such a name, and other arguments."""
+    return view.kind in KIND and view.name in TYPES and view.args.get("type") == TYPES[view.name]
 
 
 def _begun(attempts: Sequence[AttemptView]) -> list[AttemptView]:

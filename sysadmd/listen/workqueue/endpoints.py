@@ -108,8 +108,8 @@ async def _status(asked: Asked) -> Any:
 
 async def _output(asked: Asked) -> Any:
     if read.choice(asked.query, "attempts", "latest", "all") == "all":
-        return await asked.service.all_output(asked.caller, asked.job, full=asked.full)
-    return await asked.service.output(asked.caller, asked.job, full=asked.full)
+        return await asked.service.all_output(asked.caller, asked.job, full=asked.full, **asked.page())
+    return await asked.service.output(asked.caller, asked.job, full=asked.full, **asked.page())
 
 
 def _elements(asked: Asked) -> Pages:
@@ -160,7 +160,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", f"{JOB}/status", "status", "The status of a job", _status, parameters=_WAIT, codes=(404,)),
     Endpoint(
         *("GET", f"{JOB}/output", "output", "The latest output of each element"), _output,
-        parameters=("attempts", "listing"), codes=(404, 500),
+        parameters=(*_PAGE, "attempts", "listing"), codes=(404, 500),
     ),
     Endpoint(
         *("GET", f"{JOB}/elements", "elements", "The elements of a job"), pages=_elements,

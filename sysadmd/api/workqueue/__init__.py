@@ -1,0 +1,1 @@
+"""The namespace `workqueue`: transfers of files, and their elements."""
