@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -219,6 +220,41 @@ def begins_and_ends(path: str, number: int, seconds: float = 0.2) -> None:
         with Path(path).open("a") as file:
             file.write(line)
         time.sleep(seconds if line.startswith("begin") else 0)
+
+
+def survives(place: str, plan: str) -> None:
+    """One line in a file for each thing that it does. It says so when another execution of its job runs beside it."""
+    mine = current()
+    assert mine is not None
+
+    def note(what: str) -> None:
+        file = os.open(f"{place}/notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.write(file, f"{mine.job_id} {mine.attempt} {what}\n".encode())
+        os.close(file)
+
+    lock = os.open(f"{place}/{mine.job_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note("beside")
+    try:
+        note("begin")
+        _follow(plan, mine.attempt)
+        note("end")
+    finally:
+        os.close(lock)
+
+
+def _follow(plan: str, attempt: int) -> None:
+    if plan == "fails" or (plan == "fails_first" and attempt < 3):
+        raise ValueError(plan)
+    if plan == "defers" and attempt < 3:
+        defer(plan, 0.2)
+    if plan == "leaves":
+        subprocess.Popen(["sleep", "1000"])
+    for step in range(8 if plan in {"sleeps", "leaves"} else 0):
+        progress(step / 8)
+        time.sleep(0.1)
 
 
 def fails_first(path: str) -> str:

@@ -1,4 +1,4 @@
-"""A disk that is soon full, really: a tmpfs of two MiB."""
+"""A disk that is soon full, really: a small tmpfs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 
 @contextmanager
-def mounted(place: Path) -> Iterator[Path]:
-    """Mounted on a new directory. Skips the test where that cannot be done."""
+def mounted(place: Path, size: str = "2m") -> Iterator[Path]:
+    """Mounted on a new directory, `size` as mount(8) has it. Skips the test where that cannot be done."""
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("mounting a small tmpfs needs root")
     place.mkdir()
     done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.strip()}")

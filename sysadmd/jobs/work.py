@@ -23,6 +23,9 @@ from sysadmd.jobs.tasks.registry import Registry
 from sysadmd.jobs.tasks.spawning import CannotSpawn
 from sysadmd.jobs.views import Claim, End, StepView
 
+POSTPONED = 30.0
+"""Seconds until a step is tried again whose worker had no process or no file for it."""
+
 Said = tuple[float | None, str | None, Mapping[str, Any] | None]
 """The value, the message and the JSON of progress."""
 
@@ -100,9 +103,12 @@ class TaskWork(Work):
                 result_limit=self._pool.limits.task_result,
             )
             execution = await self._pool.begin(run, self.output.descriptor, timeout=job.timeout, on_progress=self.say)
-        except (NotFound, CannotSpawn) as error:
+        except NotFound as error:
             self.output.note(str(error))
             return _end(TaskEnd("start_failed", error=TaskError(type(error).__name__, str(error))))
+        except CannotSpawn as error:
+            self.output.note(str(error))
+            return postponed(error)
         self._execution = execution
         if self.cause is not None:  # it came while the child was started
             execution.stop(self.cause, self.message)
@@ -140,6 +146,13 @@ class TransferWork(Work):
 
     def _stop(self, *, at_once: bool) -> None:
         self._scope.cancel()
+
+
+def postponed(error: Exception) -> End:
+    """The end of an attempt that could not begin for want of a process or a file: the machine's fault and not the
+    job's, so that it costs no try, and waits for a better time within the job's `defer_max`.
+    """
+    return End(outcome="deferred", delay=POSTPONED, error=_told(TaskError(type(error).__name__, str(error))))
 
 
 def _told(error: TaskError) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from sysadmd.backoff import Backoff
 from sysadmd.jobs import views
 from sysadmd.jobs.output_file import OutputRefused
 from sysadmd.jobs.views import Claim, End
-from sysadmd.jobs.work import Work
+from sysadmd.jobs.work import Work, postponed
 from sysadmd.jobs.workshop import Workshop
 from sysadmd.limits import Limits
 
@@ -209,8 +209,7 @@ class Worker:
                 work = self._workshop.take(claim, until)
             except OutputRefused as error:
                 log.error("an attempt cannot begin", job=claim.job.id, reason=str(error))
-                failed = {"exception": "OutputRefused", "message": str(error), "traceback": []}
-                await self._finish(claim, End(outcome="start_failed", error=failed), lambda: until)
+                await self._finish(claim, postponed(error), lambda: until)
                 return
             self._works[claim.lease] = work
             try:

@@ -25,7 +25,7 @@ from sysadmd.errors import BadRequest, Unavailable
 from sysadmd.jobs.tasks.ends import Cause, TaskEnd
 from sysadmd.jobs.tasks.frames import Describe, Run, TaskError, TaskInfo
 from sysadmd.jobs.tasks.leftovers import Leftovers
-from sysadmd.jobs.tasks.pooled import OnProgress, Pooled
+from sysadmd.jobs.tasks.pooled import KILLED, OnProgress, Pooled
 from sysadmd.jobs.tasks.spawning import CannotSpawn, spawn_child
 from sysadmd.limits import Limits
 
@@ -113,7 +113,9 @@ class Pool:
         return Execution(child, child.run(run, output, on_progress), self.limits.kill_grace, timeout)
 
     async def describe(self, name: str, target: str) -> TaskInfo:
-        """What a task is. Raises BadRequest when it cannot be loaded, Unavailable when no child can be started."""
+        """What a task is. Raises BadRequest when it cannot be loaded, Unavailable when no child can be started or
+        a signal ended it.
+        """
         async with self._describing:
             found = self._described.get(name)
             if found is not None and time.monotonic() - found[0] < DESCRIBED_FRESH:
@@ -133,7 +135,8 @@ class Pool:
                     child.end(0)
             if described.info is None:
                 why = described.error or TaskError("Error", "")
-                raise BadRequest(f"the task {name} cannot be loaded: {why.exception}: {why.message}")
+                refusal = Unavailable if why.exception == KILLED else BadRequest
+                raise refusal(f"the task {name} cannot be loaded: {why.exception}: {why.message}")
             self._described[name] = (time.monotonic(), described.info)
             return described.info
 

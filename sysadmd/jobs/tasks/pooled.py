@@ -48,6 +48,8 @@ from sysadmd.jobs.tasks.group_end import Ended, end_group, has_exited, is_stoppe
 log = structlog.get_logger(__name__)
 
 READ_SIZE = 262_144
+KILLED = "ChildKilled"
+"""What is said instead of a description when a signal ended the child."""
 
 OnProgress = Callable[[float, str | None], None]
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
@@ -233,7 +235,8 @@ class Pooled:
             log.error("processes of a task cannot be ended", group=self.pid, left=ended.left)
         self._over(self)
         if self._described is not None:
-            _resolve(self._described, Described(None, TaskError("ChildEnded", f"its process {ended.how}")))
+            kind = "ChildEnded" if ended.signal is None else KILLED
+            _resolve(self._described, Described(None, TaskError(kind, f"its process {ended.how}")))
         self._tell(self._outcome(ended))
 
     def _read_rest(self) -> None:
@@ -251,7 +254,8 @@ class Pooled:
         error = TaskError("ChildEnded", f"the process of the task {ended.how}")
         if not self.ready:
             error = msgspec.structs.replace(error, message=f"a process for tasks cannot start: it {ended.how}")
-        outcome: Any = "fail" if self.ready else "start_failed"
+        # What a signal ended before it was ready may be well the next time; what exits by itself will not.
+        outcome: Any = "fail" if self.ready or ended.signal is not None else "start_failed"
         return TaskEnd(outcome, error=error, exit_code=ended.exit_code, signal=ended.signal)
 
 

@@ -315,11 +315,11 @@ async def test_on_a_full_disk_whoever_writes_is_ended(tmp_path: Path) -> None:
         assert not one.shop.works["b"].over.is_set()
 
 
-async def test_an_attempt_whose_output_cannot_be_opened_does_not_start(tmp_path: Path) -> None:
+async def test_an_attempt_whose_output_cannot_be_opened_is_put_off_and_costs_no_try(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue()) as one:
         one.shop.refuse = True
         one.queue.add(claimed("a"))
-        assert await one.ended("a") == "start_failed"
+        assert await one.ended("a") == "deferred"
 
 
 async def test_work_that_breaks_is_a_failure_and_the_worker_goes_on(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sysadmd.jobs.output_file import OutputRefused
 from sysadmd.jobs.tasks.pool import Household, Pool
 from sysadmd.jobs.tasks.registry import Registry
 from sysadmd.jobs.views import Claim, End, JobView, StepView
-from sysadmd.jobs.work import Again, Transfers, Work
+from sysadmd.jobs.work import POSTPONED, Again, Transfers, Work
 from sysadmd.jobs.workshop import Workshop
 from sysadmd.limits import Limits
 
@@ -85,6 +85,15 @@ async def test_a_failure_has_its_traceback_and_the_size_of_its_output(tmp_path: 
         assert end.error is not None
         assert end.error["exception"] == "ValueError"
         assert end.output_bytes == work.output.size > 0
+
+
+async def test_a_task_that_gets_no_process_is_put_off(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        shop._pool._household = Household("no-such-account", {})
+        work = shop.take(claimed("noop"), 0.0)
+        end = await run(work)
+        assert (end.outcome, end.delay) == ("deferred", POSTPONED)
+        assert "no such account" in (tmp_path / work.claim.output_path).read_text()
 
 
 async def test_a_task_that_nobody_registered_does_not_start(tmp_path: Path) -> None:

@@ -470,6 +470,27 @@ async def test_a_child_that_cannot_start_says_why_in_the_output(tmp_path: Path) 
         assert one.text
 
 
+async def test_a_child_that_is_killed_before_it_is_ready_is_a_failure_like_a_later_kill(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one:
+        execution = await one.begin("noop")
+        os.kill(execution.pid, signal.SIGKILL)
+        end = await execution.wait()
+        assert (end.outcome, end.signal) == ("fail", signal.SIGKILL)
+
+
+async def test_a_description_whose_child_is_killed_is_to_be_asked_for_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, anyio.create_task_group() as tasks:
+
+        async def kill() -> None:
+            await until(lambda: len(one.pool) == 1)
+            (child,) = one.pool._children
+            os.kill(child.pid, signal.SIGKILL)
+
+        tasks.start_soon(kill)
+        with pytest.raises(Unavailable, match="SIGKILL"):
+            await one.pool.describe("settled", "tests.sample_tasks:settled")
+
+
 async def test_a_task_is_described_without_running_it(tmp_path: Path) -> None:
     async with bench(tmp_path) as one:
         found = await one.pool.describe("settled", "tests.sample_tasks:settled")
