@@ -570,6 +570,17 @@ async def test_jobs_in_pages(tmp_path: Path) -> None:
         assert [job["id"] for job in await olga.get(f"/jobs?limit=2&after={made[3]}")] == [made[2], made[1]]
 
 
+async def test_jobs_that_may_not_be_read_take_no_place_in_a_page(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        await one.live.app.auth.accounts.set_role("lister", ["call:@read", "call:@run", "job:workqueue.*:*"], [])
+        await one.live.app.auth.accounts.add("lena", PASSWORD, ["lister"])
+        lena = await one.client("lena")
+        made = [(await lena.post(path, SOMEFILE))["id"] for path in ("/list", "/remove", "/remove", "/list")]
+        await one.live.app.auth.accounts.set_role("lister", ["call:@read", "job:workqueue.list:read"], [])
+        assert [job["id"] for job in await lena.get("/jobs?limit=2")] == [made[3], made[0]]
+        assert (await lena.refused("GET", f"/jobs/{made[1]}"))[0] == 403
+
+
 async def test_the_elements_of_each_job_are_counted_on_request(tmp_path: Path) -> None:
     async with rig(tmp_path) as one:
         olga = await one.client("olga")

@@ -150,7 +150,7 @@ class Workqueue:
             yield await self._shown_jobs(shown, counts=counts)
             if len(views) < size:
                 return
-            after, left = views[-1].seq, None if left is None else left - len(views)
+            after, left = views[-1].seq, None if left is None else left - len(shown)
 
     async def job(self, caller: Scope, seq: int) -> Shown:
         """One job. Raises NotFound and Forbidden."""
