@@ -22,7 +22,7 @@ from sysadmd.client import AsyncClient
 from tests.integration.bridge_parties import Door, Person, sealing_key, server_at
 from tests.integration.bridge_processes import RunningBridge, running_bridge
 from tests.integration.servers import RunningServer
-from tests.system.networks import Host, Network, network, why_not
+from tests.system.networks import Host, Network, can_masquerade, network, why_not
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +36,7 @@ BEAT = 2
 """Seconds between two pings of the bridge, and for the answer, where a test waits for them."""
 CROWD = 1000
 """Connections within a few seconds: several times as often as 10,000 a minute."""
+LISTENER = "import socket; server = socket.create_server(('', 8000)); print('{}', flush=True); input()"
 
 
 @dataclass
@@ -106,21 +107,30 @@ async def party(directory: Path, public: Host, home: Host, beat: int = 20) -> As
             yield Party(bridge, server, person)
 
 
-def router(made: Network, public: Host, name: str, outside: str) -> Host:
-    """A home router at a line of the public host, which is `outside`.1 there."""
-    found = made.host(f"{name}-router")
-    made.cable(public, found, (name, "line"), outside)
-    found.ip("route", "add", "default", "via", f"{outside}.1")
-    found.masquerade("line")
-    return found
+@dataclass
+class Router:
+    """What somebody has at home, at a line of the public host, which is `outside`.1 there."""
 
+    made: Network
+    public: Host
+    name: str
+    outside: str
 
-def inside(made: Network, behind: Host, name: str, subnet: str) -> Host:
-    """A host at a cable of its own behind a router."""
-    host = made.host(name)
-    made.cable(behind, host, (name, "cable"), subnet)
-    host.ip("route", "add", "default", "via", f"{subnet}.1")
-    return host
+    def __post_init__(self) -> None:
+        self.host = self.made.host(f"{self.name}-router")
+        self.made.cable(self.public, self.host, (self.name, "line"), self.outside)
+        self.host.ip("route", "add", "default", "via", f"{self.outside}.1")
+        self.host.masquerade("line")
+
+    def inside(self, name: str, subnet: str) -> Host:
+        """A host at a cable of its own."""
+        host = self.made.host(name)
+        self.made.cable(self.host, host, (name, "cable"), subnet)
+        host.ip("route", "add", "default", "via", f"{subnet}.1")
+        if not can_masquerade():
+            # The public host forwards nothing, so that it is the only one outside who is reached.
+            self.public.ip("route", "add", f"{subnet}.0/24", "via", f"{self.outside}.2")
+        return host
 
 
 @pytest.fixture(autouse=True)
@@ -134,16 +144,17 @@ async def test_two_who_cannot_reach_each_other_meet_at_the_bridge_and_a_slow_lin
 ) -> None:
     with network() as made:
         public = made.host("public")
-        office = router(made, public, "office", "203.0.113")
-        homes = router(made, public, "homes", "198.51.100")
-        server = inside(made, office, "server", "192.168.1")
-        client, slow = inside(made, homes, "client", "192.168.1"), inside(made, homes, "slow", "192.168.2")
-        homes.slow_down("slow", "512kbit")
+        office, homes = Router(made, public, "office", "203.0.113"), Router(made, public, "homes", "198.51.100")
+        server = office.inside("server", "192.168.1")
+        client, slow = homes.inside("client", "192.168.2"), homes.inside("slow", "192.168.3")
+        homes.host.slow_down("slow", "512kbit")
         async with party(tmp_path, public, server, BEAT) as it:
+            async with on(server, [sys.executable, "-c", LISTENER]) as listener:
+                assert await listener.told() == {}
+                assert office.host.reaches("192.168.1.2", 8000)
+                for address in ("192.168.1.2", "203.0.113.2"):
+                    assert not client.reaches(address, 8000)
             assert client.reaches(PUBLIC, PORT)
-            listening = it.server.ports["listen"]
-            for host, address in ((client, "203.0.113.2"), (client, "192.168.1.2"), (public, "192.168.1.2")):
-                assert not host.reaches(address, listening)
             async with on(client, it.program("talk")) as fast, on(slow, it.program("load")) as loaded:
                 assert await fast.told() == {"ready": "alpha"}
                 assert await loaded.told() == {"ready": "alpha"}
