@@ -166,6 +166,11 @@ async def test_links_are_refused_wherever_they_lead(server: SshServer, there: Pa
             await attempt(made, "RENAME", src="/real/f", dst="/link/f", src_site=SSH, dst_site=SSH),
         ]
         assert "must not contain" in failure(await attempt(made, "LIST", src="/../here", src_site=SSH))
+        for kind, more in (("REMOVE", {}), ("MKDIR", {}), ("COPY", {"dst": "/g", "dst_site": HERE})):
+            end = await attempt(made, kind, src="/", src_site=SSH, **more)
+            assert failure(end) == "/: is the root of the site"
+        end = await attempt(made, "COPY", src="/f", dst="/", **back)
+        assert failure(end) == "/: is the root of the site"
         replaced = await attempt(made, "COPY", src="/f", dst="/file", **back)
     assert ["is a symbolic link" in failure(each) for each in ends] == [True] * len(ends)
     assert replaced.outcome == "ok"

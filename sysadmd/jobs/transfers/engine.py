@@ -110,9 +110,11 @@ class _Attempt:
     @property
     def pretended(self) -> bool:
         """Whether nothing is to be touched."""
+        if self.spec.get("protocol") == "DUMMY":
+            return True
         ends = [self.spec[key] for key in ("src_site", "dst_site") if key in self.spec]
-        pretends = [self.sites.pretends(end) for end in ends]
-        return self.spec.get("protocol") == "DUMMY" or any(pretends)
+        pretends = [self.sites.pretends(end) for end in ends]  # each of them, as each has to be there
+        return any(pretends)
 
     @property
     def repeated(self) -> bool:
@@ -135,7 +137,7 @@ async def _list(attempt: _Attempt, options: Options) -> Result:
         levels = 0 if after == "RENAME" else levels
         listing = await attempt.sites.site(attempt.spec["src_site"]).listing(path, levels=levels)
     attempt.log(f"{sum(map(len, listing.values()))} entries in {len(listing)} directories")
-    following = tuple(expand(attempt.spec, listing))
+    following = tuple(await attempt.sites.threads.run(expand, attempt.spec, listing))
     if after is not None:
         attempt.log(f"{len(following)} steps follow")
     return {"listing": listing}, following

@@ -56,7 +56,7 @@ class FileSource:
 
     async def changed(self) -> bool:
         """Whether it was written to since it was opened."""
-        return self.file.changed()
+        return await self._threads.run(self.file.changed)
 
     async def aclose(self) -> None:
         """Give it back."""

@@ -124,7 +124,8 @@ class SshSite:
 
     async def _directory(self, path: SitePath) -> bytes:
         """The server's path of the directory that holds `path`, which leads there without any link."""
-        path.name  # noqa: B018 - the root is in no directory of ours
+        if not path.parts:
+            raise TransferError(path.text, "is the root of the site")
         return await self._real(path.parent)
 
     async def _real(self, path: SitePath) -> bytes:

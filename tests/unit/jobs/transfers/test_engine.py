@@ -82,8 +82,8 @@ async def test_a_name_cannot_forge_a_line_of_the_output(one: Path) -> None:
 
 @pytest.mark.parametrize("protocol", [None, "DUMMY"])
 async def test_a_dummy_pretends_with_sizes(one: Path, protocol: str | None) -> None:
-    configured = SiteConfig(root=str(one)) if protocol else SiteConfig(dummy=True)
-    async with Sites({1: configured, 2: SiteConfig(root=str(one))}, Limits()) as sites:
+    configured = {} if protocol else {1: SiteConfig(dummy=True), 2: SiteConfig(root=str(one))}
+    async with Sites(configured, Limits()) as sites:
         ends = await job(sites, "COPY", "/some", "/where", protocol=protocol, opts={"dummy_files": 2, "dummy_size": 7})
         ends += await job(sites, "REMOVE", "/some/file.dat", protocol=protocol)
         for kind, more in (("MKDIR", {}), ("RENAME", {"dst": "/b"})):
