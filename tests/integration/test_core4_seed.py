@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from tests.integration.apps import LiveApp, running_app
 from tests.integration.core4_client import event_socket, logged_in
+from tests.integration.servers import RunningServer, add_account, running_server
 
 DUMMY = "core4.queue.helper.job.example.DummyJob"
 EVENTS = ["enqueue_job", "request_start_job", "start_job", "complete_job"]
@@ -58,7 +61,7 @@ while True:
 
 
 @contextlib.asynccontextmanager
-async def example(live: LiveApp) -> AsyncIterator[asyncio.StreamReader]:
+async def example(live: LiveApp | RunningServer) -> AsyncIterator[asyncio.StreamReader]:
     """Run it; its lines."""
     place = live.rest_url.removeprefix("http://")
     process = await asyncio.create_subprocess_exec(
@@ -79,6 +82,22 @@ async def line(lines: asyncio.StreamReader) -> dict[str, Any]:
     assert text, "the example ended"
     value: dict[str, Any] = json.loads(text)
     return value
+
+
+async def test_the_example_runs_against_a_server_process(tmp_path: Path) -> None:
+    async with running_server(tmp_path, accounts={"other": ("admin",)}) as server:
+        await add_account(server.env, "admin", ("admin",), "hans")
+        async with example(server) as lines, aiohttp.ClientSession() as http:
+            assert (await line(lines))["type"] == "interest"
+            assert (await line(lines))["data"] == []
+            url = f"{server.rest_url}/core4/api/v1/job?username=admin&password=hans"
+            job = {"qual_name": DUMMY, "args": {"sleep": 1}, "follow": False}
+            async with http.post(url, json=job) as answer:
+                assert answer.status == 200
+            names: list[str] = []
+            while "complete_job" not in names:
+                names.append((await line(lines))["name"])
+            assert [name for name in names if name != "summary"] == EVENTS
 
 
 async def test_the_example_sees_a_job_of_others_from_its_beginning_to_its_end(tmp_path: Path) -> None:
