@@ -99,6 +99,10 @@ class EventStream(StreamingResponse):
         super().__init__(stream(session, outlet), headers={"X-Accel-Buffering": "no"})
         self._session, self._patience = session, patience
 
+    def abandon(self) -> None:
+        """It will not be sent."""
+        self._session.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. A client that takes nothing for `patience` seconds is gone: HTTP has no ping to ask it."""
 

@@ -13,9 +13,12 @@ import aiohttp
 import anyio
 import pytest
 
+from sysadmd.errors import Unavailable
+from sysadmd.rpc.auditing import Noted
 from tests.integration.core4_client import HISTORY, Api, logged_in, user
 from tests.integration.task_scenes import Scene, scene
 from tests.integration.test_task_workers import DUMMY
+from tests.integration.test_websocket_listener import no_sessions
 
 HANDLERS = "api://core4.api.v1.request.*"
 SPEAKS, FAILS = "sample.speaks", "sample.fails"
@@ -87,6 +90,21 @@ async def test_a_job_is_followed_to_its_end(tmp_path: Path, monkeypatch: pytest.
         assert "from a grandchild" in "".join(data["message"] for name, data in told if name == "log")
         again = await blocks(admin, "GET", f"job/follow/{told[-1][1]['_id']}")
         assert again[-1][0] == "close"
+        await no_sessions(one.live)
+
+
+async def test_a_stream_whose_beginning_is_not_recorded_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with idle(tmp_path, monkeypatch) as one:
+        admin = await logged_in(one.live)
+
+        async def lost(noted: Noted) -> None:
+            raise Unavailable("done, but the audit trail could not be written")
+
+        monkeypatch.setattr(Noted, "durable", lost)
+        assert (await admin.post("job", qual_name=DUMMY))["code"] == 503
+        await no_sessions(one.live)
 
 
 async def test_a_stream_ends_with_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

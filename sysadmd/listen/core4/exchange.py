@@ -32,6 +32,7 @@ from sysadmd.listen.core4.names import ACTION_OF, Handler
 from sysadmd.listen.core4.pager import PER_PAGE, Wanted
 from sysadmd.listen.door import Door
 from sysadmd.listen.origin import from_browser
+from sysadmd.listen.sse import EventStream
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.registry import Registry
 from sysadmd.rpc.session import Session
@@ -171,17 +172,13 @@ class Resource:
         self.door.engine.refuse_while_draining()
         self.door.refuse_pages(http)
         session = self.door.open(http)
-        handed_over = False
         try:
             args = await self._arguments(http, session)
             value = await self._perform(endpoint, Exchange(request_id, now, http, session, args, self.parts))
-            if isinstance(value, Response):
-                handed_over = True  # a stream, which ends its session itself
-                return value
-            return reply(request_id, now, value)
+            # A stream has a session of its own.
+            return value if isinstance(value, Response) else reply(request_id, now, value)
         finally:
-            if not handed_over:
-                session.close()
+            session.close()
 
     async def _perform(self, endpoint: Endpoint, exchange: Exchange) -> Any:
         """Authorise, record, run, count."""
@@ -189,7 +186,7 @@ class Resource:
         handler = endpoint.handler
         key = "core4/login" if handler is None else handler.key(action)
         request = Request("core4", "" if handler is None else handler.name, action, exchange.id, None)
-        noted = None
+        noted = value = None
         try:
             if handler is not None and not handler.permits(exchange.scope, action, endpoint.access):
                 raise Forbidden(f"{exchange.scope.account} may not call {key}")
@@ -200,6 +197,8 @@ class Resource:
             if noted is not None:
                 await noted.durable()
         except Exception as error:
+            if isinstance(value, EventStream):
+                value.abandon()
             known = error if isinstance(error, RpcError) else InternalError()
             engine.count(key, code_of(known))
             if handler is not None:

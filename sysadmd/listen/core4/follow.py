@@ -132,9 +132,9 @@ async def _told(exchange: Exchange, job_id: str, session: Session, outlet: Strea
     queue, root = exchange.parts.queue, exchange.parts.config.state_dir / OUTPUT
     read: dict[tuple[int, int], _Reading] = {}
     shown = None
-    while session.scope is not None:
-        job = await queue.detail(job_id)
-        if job is None or not session.scope.may_job(job.name):
+    while (job := await queue.detail(job_id)) is not None:
+        scope = session.scope  # which a log-out takes while something is awaited here
+        if scope is None or not scope.may_job(job.name):
             break
         attempts = await queue.attempts(job_id)
         state = document(job, attempts)
@@ -143,7 +143,7 @@ async def _told(exchange: Exchange, job_id: str, session: Session, outlet: Strea
             yield _block("state", state)
         for one in attempts:
             reading = read.setdefault((one.idx, one.n), _Reading())
-            while chunk := await read_output(root, one, reading.offset, CHUNK):
+            while session.scope is not None and (chunk := await read_output(root, one, reading.offset, CHUNK)):
                 yield _block("log", {"message": reading.text(chunk)})
         if job.state in FINAL_STATES:
             yield _block("close", state)
