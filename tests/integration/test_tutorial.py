@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; the pages show it")
-@pytest.mark.parametrize("name", ["tutorial.md", "bridge.md"])
+@pytest.mark.parametrize("name", ["tutorial.md", "bridge.md", "jobs.md"])
 async def test_every_block_of_the_page_does_what_it_says(tmp_path: Path, name: str) -> None:
     try:
         with session(tmp_path, os.environ) as page:
