@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from typing import Any
 
 import anyio
 from starlette.requests import HTTPConnection
@@ -17,12 +18,14 @@ from starlette.requests import Request as HttpRequest
 from sysadmd.auth.authenticator import Authenticator
 from sysadmd.auth.identity import Peer
 from sysadmd.auth.tokens import Tokens
-from sysadmd.errors import BadRequest, DeadlineExceeded, Forbidden, PayloadTooLarge, Unauthorized
+from sysadmd.errors import BadRequest, DeadlineExceeded, Forbidden, PayloadTooLarge, RpcError, Unauthorized
 from sysadmd.listen.discard import DiscardOutlet
 from sysadmd.listen.origin import FOREIGN_SITES, origin_allowed
 from sysadmd.listen.websocket import SECRET_PARAMETERS
 from sysadmd.rpc.engine import Engine
 from sysadmd.rpc.session import Outlet, Session
+from sysadmd.wire.messages import Request
+from sysadmd.wire.sysadm import SYSADM
 
 
 class Door:
@@ -100,6 +103,22 @@ async def watch_client(http: HttpRequest, session: Session) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         pass
     session.close()
+
+
+async def outcome(http: HttpRequest, session: Session, request: Request) -> Any:
+    """The result of a call, which is withdrawn when its client goes away. Raises `RpcError`."""
+    result: Any = None
+    refused: RpcError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch_client, http, session)
+        try:
+            result = await session.perform(request, SYSADM)
+        except RpcError as error:
+            refused = error  # raised below: out of a task group it would come as a group
+        tasks.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+    return result
 
 
 def _basic(credentials: str) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Protocol
 
-import anyio
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,7 +33,7 @@ from sysadmd.errors import (
 )
 from sysadmd.events.record import Draft
 from sysadmd.events.subscription import SubscriptionSpec
-from sysadmd.listen.door import Door, watch_client
+from sysadmd.listen.door import Door, outcome
 from sysadmd.listen.origin import from_browser
 from sysadmd.listen.sse import EventStream, StreamOutlet
 from sysadmd.listen.upgrade import UpgradeOutlet
@@ -44,7 +43,6 @@ from sysadmd.rpc.session import Session
 from sysadmd.schema import openapi
 from sysadmd.wire.messages import Request
 from sysadmd.wire.sse import SSE, parse_event_id
-from sysadmd.wire.sysadm import SYSADM
 from sysadmd.wire.text import describe, parse
 from sysadmd.wire.topics import SUBSCRIBABLE, canonical_topic
 
@@ -135,7 +133,7 @@ class RestApi:
         session = self.door.open(http)
         try:
             await self.door.identify(http, session)
-            return _json({"args": await _outcome(http, session, await self._request(http, session))})
+            return _json({"args": await outcome(http, session, await self._request(http, session))})
         finally:
             session.close()
 
@@ -198,22 +196,6 @@ class RestApi:
             action = args["action"]
             args = {key: value for key, value in args.items() if key != "action"}
         return Request(http.path_params["namespace"], name, action, "", args)
-
-
-async def _outcome(http: HttpRequest, session: Session, request: Request) -> Any:
-    """The result of the call, which is withdrawn when its client goes away. Raises `RpcError`."""
-    result: Any = None
-    refused: RpcError | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch_client, http, session)
-        try:
-            result = await session.perform(request, SYSADM)
-        except RpcError as error:
-            refused = error  # raised below: out of a task group it would come as a group
-        tasks.cancel_scope.cancel()
-    if refused is not None:
-        raise refused
-    return result
 
 
 def _caller(session: Session) -> Scope:

@@ -18,7 +18,9 @@ from sysadmd import __version__, api
 from sysadmd.api.services import Services
 from sysadmd.config import Config
 from sysadmd.dispatcher import Dispatcher
+from sysadmd.dispatcher.service import OUTPUT_DIRECTORY
 from sysadmd.events.log import EventLog
+from sysadmd.jobs.permitted import PermittedJobs
 from sysadmd.jobs.queue import Queue
 from sysadmd.jobs.workqueue.service import Workqueue
 from sysadmd.keys.sealing import Sealing
@@ -148,6 +150,7 @@ class App:
     def _rest_api(self) -> RestApi:
         """The HTTP surface, imported only where it is served."""
         from sysadmd.listen.core4.mount import Core4
+        from sysadmd.listen.jobs.facade import JobsApi
         from sysadmd.listen.rest import RestApi
         from sysadmd.listen.workqueue.facade import WorkqueueApi
 
@@ -162,6 +165,14 @@ class App:
         )
         rest.mount(Core4(rest.door, self.services, self.listeners.websocket))
         rest.mount(WorkqueueApi(rest.door, self.workqueue))
+        outputs = self.config.state_dir / OUTPUT_DIRECTORY
+        rest.mount(
+            JobsApi(
+                rest.door,
+                lambda caller: PermittedJobs(self.queue, self.workers.catalogue, caller, outputs),
+                outputs,
+            )
+        )
         return rest
 
     def _render_metrics(self) -> bytes:

@@ -117,6 +117,27 @@ async def test_a_secret_of_a_query_is_in_no_log_and_no_file(tmp_path: Path) -> N
 # Errors
 
 
+async def test_the_paths_that_one_may_call_are_described(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live:
+        described = {}
+        for account in (None, "view", "admin"):
+            async with live.http(account) as http:
+                document = await (await http.get("/openapi.json")).json()
+            described[account] = {
+                (verb, path.removeprefix("/core4/api")): operation
+                for path, item in document["paths"].items()
+                if path.startswith("/core4/")
+                for verb, operation in item.items()
+            }
+        assert {path for _, path in described[None]} == {"/login", "/v1/login", "/logout", "/v1/logout"}
+        assert ("get", "/v1/job") in described["view"]
+        assert ("post", "/v1/job") not in described["view"]
+        assert ("delete", "/v1/roles/{key}/{etag}") in described["admin"]
+        page = described["admin"]["get", "/v1/roles"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert "page_count" in page["properties"]
+        assert all(operation["summary"] for operation in described["admin"].values())
+
+
 async def test_a_fault_of_ours_tells_no_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_app(tmp_path) as live:
         admin = await logged_in(live)

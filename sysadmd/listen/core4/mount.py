@@ -28,8 +28,11 @@ class Core4:
         return [Mount("/core4/api", self._serve)]
 
     def paths(self, scope: Permissions | None) -> Mapping[str, Any]:
-        """None: this API is described by the programs that it is for."""
-        return {}
+        """Those that a scope may call."""
+        from sysadmd.listen.core4.app import PATHS
+        from sysadmd.listen.core4.openapi import paths
+
+        return paths(scope, PATHS)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         from sysadmd.listen.core4.arguments import take_query

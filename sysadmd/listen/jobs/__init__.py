@@ -1,0 +1,1 @@
+"""`/api/v1/jobs`: the jobs of the queue as resources of HTTP."""
