@@ -59,6 +59,19 @@ def renew(turn: Turn, lease: str) -> bool:
     return turn.job(step.job_id).kill_requested_at is None
 
 
+def adopt(turn: Turn, leases: Iterable[str]) -> dict[str, tuple[QueuedJob, str, bool]]:
+    """Renew leases that this process did not give out; of those that hold: the job, the worker, and whether the job was
+    asked to end.
+    """
+    found = {}
+    for lease in leases:
+        holds = renew(turn, lease)
+        held = turn.held(lease)
+        if held is not None:
+            found[lease] = turn.job(held[1].job_id), held[0].worker_id, not holds
+    return found
+
+
 def progress(turn: Turn, lease: str, said: Progress) -> bool:
     """Store what an attempt reported; False: nothing runs under that lease."""
     found = turn.held(lease)

@@ -50,7 +50,8 @@ class Holdings:
         return self._held.get(lease)
 
     def add(self, holding: Holding) -> None:
-        """A lease was given out."""
+        """A lease was given out, or one of an earlier server was renewed."""
+        self.drop(holding.lease)
         self._held[holding.lease] = holding
         self._by_job.setdefault(holding.job_id, set()).add(holding.lease)
         self._running.setdefault(holding.worker, Counter())[holding.name] += 1

@@ -210,12 +210,10 @@ class Queue(JobReader):
                 if not holding.ended:
                     holds.add(lease)
         if unknown:
-            found = await self._asking.ask(
-                Phase.REPORT,
-                lambda turn, _: {one for one in unknown if ending.renew(turn, one)},
-                leases=unknown,
-            )
-            holds |= found
+            found = await self._asking.ask(Phase.REPORT, lambda turn, _: ending.adopt(turn, unknown), leases=unknown)
+            for lease, (job, worker, ended) in found.items():
+                self._holdings.add(Holding(lease, job.id, job.name, worker, now + seconds, now, ended=ended))
+            holds |= {lease for lease, (_, _, ended) in found.items() if not ended}
         return holds
 
     def _store_renewal(self, lease: str) -> None:

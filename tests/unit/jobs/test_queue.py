@@ -91,6 +91,17 @@ async def test_a_unique_key_binds_while_its_job_is_not_final(tmp_path: Path) -> 
         await b.queue.enqueue_many([task(unique_key="k"), task(unique_key="n")], owner="o")
 
 
+async def test_an_owners_name_is_unique_among_jobs_of_the_queue_alone(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        process = await b.queue.enqueue(task(ext_id="x"), owner="o")
+        with pytest.raises(Conflict):
+            await b.queue.enqueue(task(ext_id="x"), owner="o")
+        # A process of the dispatcher may have the same id.
+        sql = "UPDATE job SET kind = 'command', counters = NULL, live = NULL WHERE id = ?"
+        b.store.write_now(lambda c: c.exec_driver_sql(sql, (process.id,)))
+        await b.queue.enqueue(task(ext_id="x"), owner="o")
+
+
 async def test_a_request_that_comes_twice_makes_one_job(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         first = await b.queue.enqueue(task(), owner="o", request_key="r")
@@ -243,3 +254,41 @@ async def test_a_transfer_runs_stage_by_stage_and_grows(tmp_path: Path) -> None:
         assert await b.state(job.id) == "complete"
         elements = [r["element"]["status"] for r in b.told("workqueue") if r["event"] == "element"]
         assert elements == ["DONE"] * 5
+
+
+async def test_a_lease_of_an_earlier_server_is_adopted_by_its_renewal(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(max_parallel=1), owner="o")
+        claim = await b.one()
+        async with bench(tmp_path) as later:
+            later.clock.wall = b.clock.wall + 10
+            assert await later.queue.renew([claim.lease, "f" * 32]) == {claim.lease}
+            assert later.queue._holdings.running("w@host") == {"demo.Job": 1}
+            await later.queue.kill([job.id], "me")
+            assert await later.queue.renew([claim.lease]) == set()
+            assert await later.queue.finish(claim.lease, End(outcome="killed"))
+        assert await b.state(job.id) == "killed"
+
+
+async def test_renewals_are_stored_three_times_in_a_lease(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        stored = []
+        for _ in range(30):
+            b.clock.advance(1)
+            await b.queue.renew([claim.lease])
+            await b.queue.claim(WORKER, 1, TRANSFER)
+            stored.append((await b.queue.attempts(job.id))[0].lease_until)
+        assert len(set(stored)) == 4
+
+
+async def test_a_kill_by_another_server_is_learned_by_a_renewal(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b, bench(tmp_path) as other:
+        job = await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        await other.queue.kill([job.id], "me")
+        b.clock.advance(11)
+        await b.queue.renew([claim.lease])
+        await b.queue.claim(WORKER, 1, TRANSFER)
+        assert await b.queue.renew([claim.lease]) == set()
