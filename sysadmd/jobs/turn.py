@@ -160,7 +160,7 @@ class Turn:
         if job is not old:
             self._jobs[job.id] = job
             self.counts.move(old, job)
-            self.rows.jobs[job.id] = job
+            self.rows.update_job(old, job)
             self._watch(job)
         if step is not None:
             self._steps[step.job_id, step.idx] = step
