@@ -168,12 +168,15 @@ class Queue(JobReader):
         claims: list[Claim] = await self._asking.ask(Phase.CLAIM, lambda turn, _: claim(turn, request))
         return claims
 
-    async def wait_work(self, kinds: frozenset[str], timeout: float) -> bool:
+    async def wait_work(self, kinds: frozenset[str], timeout: float, *, seen: int | None = None) -> bool:
         """Wait until something of these kinds may be claimable, or for `timeout` seconds (then False).
 
-        To be called right after a claim that gave nothing, or less than asked for: what becomes ready from then on is
-        seen. A worker should claim after a timeout too: another server may have enqueued.
+        To be called right after a claim that gave nothing, or less than asked for; `seen` is what `wakes` was before
+        it: without, what became ready meanwhile is not seen. A worker should claim after a timeout too: another server
+        may have enqueued.
         """
+        if seen is not None and seen != self.wakes:
+            return True
         event = asyncio.Event()
         self._work[event] = kinds
         try:

@@ -288,9 +288,8 @@ class Worker:
     async def _look(self) -> None:
         while True:
             await anyio.sleep(LOOK)
-            works = list(self._works.values())
-            await self._tell_progress(works)
-            self._watch_outputs(works)
+            await self._tell_progress(list(self._works.values()))
+            self._watch_outputs()
 
     async def _tell_progress(self, works: list[Work]) -> None:
         for work in works:
@@ -301,9 +300,12 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - the next word replaces it
                     log.debug("progress cannot be told", job=work.claim.job.id, reason=str(error) or repr(error))
 
-    def _watch_outputs(self, works: list[Work]) -> None:
-        """End what passes the cap, and what has grown on a disk that is full: who writes nothing does not fill it."""
-        for work in works:
+    def _watch_outputs(self) -> None:
+        """End what passes the cap, and what has grown on a disk that is full: who writes nothing does not fill it.
+
+        It looks at what runs now: what has ended while progress was told has no open output any more.
+        """
+        for work in self._works.values():
             size = work.output.size
             if size > self.limits.output_cap:
                 work.stop("output_limit", f"its output has passed {self.limits.output_cap} bytes", at_once=True)

@@ -11,6 +11,7 @@ import anyio.abc
 
 from sysadmd.config import Config
 from sysadmd.jobs import views
+from sysadmd.jobs.local_queue import LocalQueue
 from sysadmd.jobs.queue import Queue
 from sysadmd.jobs.tasks.catalogue import Catalogue
 from sysadmd.jobs.tasks.leftovers import Leftovers
@@ -65,7 +66,7 @@ class Workers:
         slots = {"task": config.jobs.task_slots, "transfer": config.jobs.transfer_slots}
         if any(slots.values()):
             me = identity(config, NAME, sum(slots.values()))
-            self._worker = Worker(queue, self._workshop, me, config.limits, slots=slots)
+            self._worker = Worker(LocalQueue(queue), self._workshop, me, config.limits, slots=slots)
             queue.on_kill.append(self._worker.killed)
 
     @property

@@ -306,6 +306,25 @@ async def test_output_above_the_cap_ends_the_attempt(tmp_path: Path) -> None:
         assert not one.shop.works["b"].over.is_set()
 
 
+async def test_the_worker_goes_on_when_an_attempt_ends_while_the_progress_of_another_is_told(tmp_path: Path) -> None:
+    queue = Queue(claimed("a"), claimed("b"))
+    async with scene(tmp_path, queue) as one:
+        work, other = await one.begun("a"), await one.begun("b")
+
+        async def slowly(*said: Any) -> None:
+            other.over.set()
+            await one.until(lambda: other.output.descriptor < 0)
+            queue.told.append(("progress", *said))
+
+        queue.progress = slowly  # type: ignore[method-assign]
+        work.say(0.5)
+        await one.until(lambda: ("progress", "a", 0.5, None, None) in queue.told)
+        work.over.set()
+        assert await one.ended("a") == "ok"
+        queue.add(claimed("c"))
+        await one.begun("c")
+
+
 async def test_on_a_full_disk_whoever_writes_is_ended(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue(claimed("a"), claimed("b")), disk_ceiling=0.0) as one:
         work = await one.begun("a")
