@@ -107,6 +107,7 @@ def finish(turn: Turn, lease: str, end: End) -> bool:
         done = _replace(done, progress=done.counters.ok / done.counters.total)
         change = change._replace(job=done)
     turn.put_attempt(_ended(attempt, end, turn.now))
+    turn.outcomes[end.outcome] += 1
     if end.expand:
         turn.add_steps(done, new_steps(done, end.expand, first))
     detail = {"outcome": end.outcome, "error": _told(end)} if end.outcome != "ok" else None

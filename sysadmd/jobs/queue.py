@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -87,6 +88,7 @@ class Queue(JobReader):
         self._holdings = Holdings()
         self._tally = Tally()
         self._presence = Presence(self._holdings)
+        self._outcomes: Counter[str] = Counter()
         self._work: dict[asyncio.Event, frozenset[str]] = {}
         self._upkeep = Upkeep(
             self._asking,
@@ -337,6 +339,10 @@ class Queue(JobReader):
         """Jobs in the queue by name, state and flags, by state and name."""
         return self._tally.rows(self._holdings.progress())
 
+    def outcomes(self) -> dict[str, int]:
+        """Attempts that ended since this process began, by outcome (views.End)."""
+        return dict(self._outcomes)
+
     def workers(self) -> list[WorkerView]:
         """Workers that claimed through this server and were heard of lately."""
         return self._presence.listed(self._clock())
@@ -356,6 +362,7 @@ class Queue(JobReader):
     def _landed(self, turn: Turn, asks: Sequence[Ask]) -> None:
         """A turn is stored: what is in memory follows."""
         self._tally.move(turn.counts)
+        self._outcomes.update(turn.outcomes)
         now = self._monotonic()
         for ask in asks:
             if ask.phase is Phase.CLAIM and ask.error is None:
