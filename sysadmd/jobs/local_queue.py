@@ -25,5 +25,5 @@ class LocalQueue:
         return await self._queue.claim(worker, limit, kinds)
 
     async def wait_work(self, kinds: frozenset[str], timeout: float) -> bool:
-        """Wait until something may be claimable that was not at the claims for these kinds, or for `timeout` seconds."""
+        """Wait for work that was not there at the claims for these kinds, at most for `timeout` seconds."""
         return await self._queue.wait_work(kinds, timeout, seen=min(self._seen.get(kind, 0) for kind in kinds))

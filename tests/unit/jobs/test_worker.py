@@ -316,7 +316,7 @@ async def test_the_worker_goes_on_when_an_attempt_ends_while_the_progress_of_ano
             await one.until(lambda: other.output.descriptor < 0)
             queue.told.append(("progress", *said))
 
-        queue.progress = slowly  # type: ignore[method-assign]
+        queue.progress = slowly  # type: ignore[method-assign,assignment]
         work.say(0.5)
         await one.until(lambda: ("progress", "a", 0.5, None, None) in queue.told)
         work.over.set()
