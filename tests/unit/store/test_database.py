@@ -217,10 +217,8 @@ def test_a_new_epoch_disowns_open_attempts_and_reuses_no_attempt_name(store: Sto
 
 def test_a_new_epoch_gives_the_steps_of_the_queue_new_numbers_and_the_tries_they_had(store: Store) -> None:
     states = ["ok", "running", "waiting", "retry"]
-    rows = [
-        {"job_id": "a" * 24, "idx": idx, "stage": 0, "type": "task", "spec": {}, "state": state, "tries_used": 1, "starts": 1}
-        for idx, state in enumerate(states)
-    ]  # fmt: skip
+    same = {"job_id": "a" * 24, "stage": 0, "type": "task", "spec": {}, "tries_used": 1, "starts": 1}
+    rows = [{**same, "idx": idx, "state": state} for idx, state in enumerate(states)]
     with store.transaction() as connection:
         connection.execute(insert(tables.job), [new_job()])
         connection.execute(insert(tables.step), rows)
