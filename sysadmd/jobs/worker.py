@@ -15,7 +15,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import anyio
@@ -95,6 +96,7 @@ class Worker:
         self._queue, self._workshop, self._gate, self._monotonic = queue, workshop, gate, monotonic
         self._works: dict[str, Work] = {}
         self._taken: Counter[str] = Counter()
+        self._ending: Counter[str] = Counter()
         self._leaving = self._draining = False
         self._claiming = False
         self._changed = anyio.Event()
@@ -102,8 +104,8 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Attempts under way."""
-        return self._taken.total()
+        """Attempts under way, those that are at their end and not told of yet included."""
+        return self._taken.total() + self._ending.total()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `drain` is over, or cancelled: then what runs is killed and its leases run out."""
@@ -214,7 +216,8 @@ class Worker:
             self._works[claim.lease] = work
             try:
                 end = await self._run(work)
-                await self._finish(claim, end, lambda: work.until)
+                async with self._room_for_next(claim.job.kind):
+                    await self._finish(claim, end, lambda: work.until)
             finally:
                 del self._works[claim.lease]
                 work.output.close()
@@ -222,15 +225,38 @@ class Worker:
             self._taken[claim.job.kind] -= 1
             self._wake()
 
+    @asynccontextmanager
+    async def _room_for_next(self, kind: str) -> AsyncIterator[None]:
+        """Free the slot of an attempt while its end is told, so that the next claim shares the end's transaction.
+
+        Ends that cannot be told take no more slots than there are.
+        """
+        early = self._ending[kind] < self._slots[kind]
+        if early:
+            self._taken[kind] -= 1
+            self._ending[kind] += 1
+            self._wake()
+        try:
+            yield
+        finally:
+            if early:
+                self._taken[kind] += 1
+                self._ending[kind] -= 1
+
+    async def _tell_start(self, work: Work, pid: int | None, pid_start: str | None) -> None:
+        try:
+            held = await self._queue.started(work.lease, pid=pid, pid_start=pid_start)
+        except Exception as error:  # noqa: BLE001 - it runs; a queue that is away is told of the end
+            log.warning("a start cannot be told", job=work.claim.job.id, reason=str(error) or repr(error))
+            return
+        if held is False and self._works.get(work.lease) is work:
+            work.stop("lost", "its lease was lost", at_once=True)
+
     async def _run(self, work: Work) -> End:
         async def began(pid: int | None, pid_start: str | None) -> None:
-            try:
-                held = await self._queue.started(work.lease, pid=pid, pid_start=pid_start)
-            except Exception as error:  # noqa: BLE001 - it runs; a queue that is away is told of the end
-                log.warning("a start cannot be told", job=work.claim.job.id, reason=str(error) or repr(error))
-                return
-            if held is False:
-                work.stop("lost", "its lease was lost", at_once=True)
+            assert self._tasks is not None
+            # Whoever ends before the start is stored need not wait for that.
+            self._tasks.start_soon(self._tell_start, work, pid, pid_start)
 
         try:
             if self._draining:

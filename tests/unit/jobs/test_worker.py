@@ -46,6 +46,8 @@ class Queue:
         self.lost: set[str] = set()
         self.leave = False
         self.most = 0
+        self.deaf: dict[str, anyio.Event] = {}
+        """Calls that are answered only when the event comes."""
         self._work = anyio.Event()
 
     def add(self, *claims: Claim) -> None:
@@ -56,6 +58,10 @@ class Queue:
         if name in self.broken:
             raise ConnectionError(f"{name} is broken")
         self.told.append((name, *args))
+
+    async def _heard(self, name: str) -> None:
+        if name in self.deaf:
+            await self.deaf[name].wait()
 
     async def claim(self, worker: Identity, limit: int, kinds: frozenset[str]) -> list[Claim]:
         self._call("claim", limit, *kinds)
@@ -71,6 +77,7 @@ class Queue:
 
     async def started(self, lease: str, *, pid: int | None, pid_start: str | None) -> bool:
         self._call("started", lease)
+        await self._heard("started")
         return lease not in self.lost
 
     async def renew(self, leases: list[str]) -> set[str]:
@@ -87,6 +94,7 @@ class Queue:
 
     async def finish(self, lease: str, end: End) -> bool:
         self._call("finish", lease, end.outcome)
+        await self._heard("finish")
         return lease not in self.lost
 
     def ends(self) -> dict[str, str]:
@@ -169,6 +177,37 @@ async def scene(directory: Path, queue: Queue, *, slots: int = 2, **limits: Any)
 
 async def test_what_is_due_runs_and_its_end_is_told(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue(claimed("a"))) as one:
+        (await one.begun("a")).over.set()
+        assert await one.ended("a") == "ok"
+
+
+async def test_the_next_step_is_claimed_while_the_end_of_the_last_is_told(tmp_path: Path) -> None:
+    queue = Queue(*map(claimed, "ab"))
+    queue.deaf["finish"] = anyio.Event()
+    async with scene(tmp_path, queue, slots=1) as one:
+        (await one.begun("a")).over.set()
+        await one.begun("b")
+        assert one.worker.running == 2
+        assert one.queue.ends() == {"a": "ok"}
+
+
+async def test_ends_that_nobody_hears_take_no_more_places_than_there_are(tmp_path: Path) -> None:
+    queue = Queue(*map(claimed, "abc"))
+    queue.deaf["finish"] = anyio.Event()
+    async with scene(tmp_path, queue, slots=1) as one:
+        (await one.begun("a")).over.set()
+        (await one.begun("b")).over.set()
+        await one.ended("b")
+        await anyio.wait_all_tasks_blocked()
+        assert [claim.lease for claim in one.queue.due] == ["c"]
+        queue.deaf["finish"].set()
+        await one.begun("c")
+
+
+async def test_an_end_waits_for_no_word_of_its_start(tmp_path: Path) -> None:
+    queue = Queue(claimed("a"))
+    queue.deaf["started"] = anyio.Event()
+    async with scene(tmp_path, queue) as one:
         (await one.begun("a")).over.set()
         assert await one.ended("a") == "ok"
 
