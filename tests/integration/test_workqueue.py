@@ -343,6 +343,14 @@ async def test_the_same_key_asks_for_the_same_job(tmp_path: Path) -> None:
         assert (await paul.post("/list", SOMEFILE, **{"Idempotency-Key": "k"}))["id"] != first["id"]
 
 
+async def test_a_key_of_a_job_of_another_kind_is_refused(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        spec = JobSpec(kind="task", name="demo.Job")
+        await one.live.app.queue.enqueue(spec, owner="olga", request_key="k")
+        status, answer = await (await one.client("olga")).ask("POST", "/list", SOMEFILE, **{"Idempotency-Key": "k"})
+        assert (status, answer["code"]) == (409, 409)
+
+
 COPY = {**SOMEFILE, "dst_siteid": 14, "dst_filepath": "b"}
 WRONG: dict[str, tuple[str, Any, str]] = {
     "no site": ("/list", {"src_filepath": "a"}, "src_siteid"),

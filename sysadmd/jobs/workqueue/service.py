@@ -97,7 +97,8 @@ class Workqueue:
     ) -> Shown:
         """Ask for a job; its status reads SUBMITTED whatever has happened to it by now.
 
-        Raises BadRequest (the field is its `path`), Forbidden, Unavailable.
+        Raises BadRequest (the field is its `path`), Forbidden, Conflict for a request key of another kind of job,
+        Unavailable.
         """
         spec = requested(body, kind)
         if not caller.may_job(spec.name, "run"):
@@ -106,6 +107,8 @@ class Workqueue:
             if not self._knows_site(site):
                 raise BadRequest(f"{field}: there is no site {site}", path=field)
         view = await self._queue.enqueue(spec, owner=caller.account, request_key=request_key)
+        if not _is_file_job(view):
+            raise Conflict("this request key belongs to a job that was not asked for here", rule="request key")
         return shape.job(view, accepted=True)
 
     async def cancel(self, caller: Scope, seq: int) -> Shown:

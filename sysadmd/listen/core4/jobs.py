@@ -190,5 +190,5 @@ def _number(word: str, value: Any) -> Any:
         return value
     try:
         return msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise BadRequest(f"{word}: expected a number or a flag", path=word, rule="type") from None

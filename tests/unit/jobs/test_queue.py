@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sysadmd.errors import BadRequest, Conflict, NotFound, TooManyRequests
 from sysadmd.jobs import queue as queues
+from sysadmd.jobs import queue_reads
 from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.views import End, Worker
 from tests.unit.jobs.queueing import TASK, TRANSFER, WORKER, bench, task
@@ -292,3 +294,28 @@ async def test_a_kill_by_another_server_is_learned_by_a_renewal(tmp_path: Path) 
         await b.queue.renew([claim.lease])
         await b.queue.claim(WORKER, 1, TRANSFER)
         assert await b.queue.renew([claim.lease]) == set()
+
+
+async def test_of_many_attempts_the_latest_are_kept_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_reads, "ROWS_MAX", 2)
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(tries=9, retry_delay=0), owner="o")
+        for _ in range(3):
+            await b.run("fail")
+            await b.look(1)
+        assert [one.n for one in await b.queue.attempts(job.id)] == [2, 3]
+
+
+async def test_a_page_says_how_many_jobs_of_these_names_and_states_are_in_the_queue(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue_many([task(name="a"), task(name="b"), task(name="a")], owner="o")
+        await b.one()
+        await b.queue.kill([(await b.queue.listing(name="b"))[0].id], "o")
+
+        async def total(**wanted: Any) -> int:
+            return (await b.queue.page(lambda _: (0, 10), **wanted))[1]
+
+        assert await total() == 3
+        assert await total(names={"a"}) == 2
+        assert await total(names={"a", "b"}, states={"pending", "killed"}) == 2
+        assert await total(names=set()) == 0
