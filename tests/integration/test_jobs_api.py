@@ -201,3 +201,41 @@ async def test_the_resources_are_documented(tmp_path: Path) -> None:
         paths = (await got(http, "/openapi.json"))["paths"]
         assert set(paths[JOBS]) == {"get"}
         assert set(paths[f"{JOBS}/{{job}}/output"]) == {"get"}
+
+
+async def test_only_administrators_are_workers(tmp_path: Path) -> None:
+    """Who claims a job gets its arguments, and says how it ended."""
+    worker = {"id": "w@h", "host": "h", "started_at": 0, "slots": 1}
+    calls = {
+        "claim": {"worker": worker, "limit": 1, "kinds": ["task"]},
+        "renew": {"leases": ["0" * 32]},
+        "finish": {"lease": "0" * 32, "end": {"outcome": "ok"}},
+    }
+    async with running_app(tmp_path, jobs__task_slots=0) as live:
+        async with live.http() as http:
+            job = await made(http, {"name": DUMMY})
+        for account, code in (("oper", 403), (None, 401)):
+            async with live.connect(account) as peer:
+                for action, args in calls.items():
+                    reply = await peer.request("queue", "work", {"action": action, **args})
+                    assert reply["args"]["code"] == code, reply
+        assert (await live.app.queue.attempts(job["id"])) == []
+        async with live.connect() as admin:
+            assert await admin.call("queue", "work", {"action": "finish", **calls["finish"]}) == {"held": False}
+            (claim,) = (await admin.call("queue", "work", {"action": "claim", **calls["claim"]}))["claims"]
+            assert claim["job"]["id"] == job["id"]
+
+
+async def test_what_is_asked_of_jobs_is_in_the_audit_trail(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.http() as http, live.connect() as admin:
+        location = f"{JOBS}/{(await made(http, LATER))['id']}"
+        async with http.delete(location) as response:
+            assert response.status == 200
+        async with live.http("view") as viewer, viewer.post(JOBS, json=LATER) as response:
+            assert response.status == 403
+        await live.app.events.submit(lambda connection: (None, ()))  # what was to be written is
+        found = await admin.call("rpc", "audit", {"action": "list", "limit": 20})
+        told = [(one.get("account"), one["kind"], one.get("method")) for one in found["records"]]
+        assert ("admin", "call", "queue/enqueue") in told
+        assert ("admin", "call", "queue/kill") in told
+        assert ("view", "refused", "queue/enqueue") in told

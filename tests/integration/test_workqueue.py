@@ -428,6 +428,16 @@ async def test_a_token_in_the_url_is_refused(tmp_path: Path) -> None:
         assert (await olga.refused("GET", "/jobs?token=abc"))[0] == 403
 
 
+async def test_a_page_of_another_site_may_not_call(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        olga = await one.client("olga")
+        foreign = {**olga.headers, "Origin": "https://evil.example"}
+        for verb, path in (("GET", "/jobs"), ("POST", "/list")):
+            async with one.http.request(verb, API + path, headers=foreign, json=SOMEFILE) as response:
+                assert response.status == 403
+        assert await olga.get("/jobs") == []
+
+
 async def test_a_job_of_somebody_else_is_none(tmp_path: Path) -> None:
     async with rig(tmp_path) as one:
         olga, paul, admin = [await one.client(name) for name in ("olga", "paul", "admin")]
