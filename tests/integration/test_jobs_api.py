@@ -206,7 +206,7 @@ async def test_the_resources_are_documented(tmp_path: Path) -> None:
 async def test_only_administrators_are_workers(tmp_path: Path) -> None:
     """Who claims a job gets its arguments, and says how it ended."""
     worker = {"id": "w@h", "host": "h", "started_at": 0, "slots": 1}
-    calls = {
+    calls: dict[str, dict[str, Any]] = {
         "claim": {"worker": worker, "limit": 1, "kinds": ["task"]},
         "renew": {"leases": ["0" * 32]},
         "finish": {"lease": "0" * 32, "end": {"outcome": "ok"}},
