@@ -88,6 +88,7 @@ async def test_what_is_wrong_with_a_list_is_said(tmp_path: Path, query: str) -> 
 
 async def test_a_job_is_ended_taken_out_and_restarted(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http() as http:
+        await http.post("/queue/pause", json={"lane": "default"})  # what is restarted would run at once
         job = await made(http, LATER)
         async with http.post(f"{JOBS}/{job['seq']}/kill") as response:
             assert (response.status, (await response.json())["job"]["state"]) == (200, "killed")
@@ -119,6 +120,19 @@ async def test_a_request_that_is_sent_again_makes_one_job(tmp_path: Path) -> Non
     async with running_app(tmp_path) as live, live.http() as http:
         jobs = [await made(http, LATER, **{"Idempotency-Key": "k"}) for _ in range(2)]
         assert jobs[0]["id"] == jobs[1]["id"]
+
+
+async def test_secrets_among_the_arguments_of_a_task_are_not_audited(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.connect() as peer:
+        args = {"sleep": 1, "db_password": "hunter2", "apiToken": "hunter2"}
+        await peer.request("queue", "enqueue", {"name": DUMMY, "args": args})
+        (record,) = [
+            one
+            for one in (await peer.call("rpc", "audit", {"action": "list"}))["records"]
+            if one.get("method") == "queue/enqueue"
+        ]
+        assert "hunter2" not in str(record)
+        assert record["args"]["args"]["sleep"] == 1
 
 
 async def test_who_may_what(tmp_path: Path) -> None:
