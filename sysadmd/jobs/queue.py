@@ -276,6 +276,7 @@ class Queue(JobReader):
         said = holding.said if holding is not None else None
         if holding is not None:
             holding.said = None
+            self._holdings.over(lease)
 
         def call(turn: Turn, _: Any) -> bool:
             if said is not None:

@@ -100,6 +100,7 @@ class Worker:
         self._leaving = self._draining = False
         self._claiming = False
         self._changed = anyio.Event()
+        self._changes = 0
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @property
@@ -156,7 +157,7 @@ class Worker:
                 with anyio.move_on_after(LOOK if rooms else None):
                     await self._change()
                 continue
-            self._claiming = True
+            self._claiming, before = True, self._changes
             try:
                 wanting = [kind for kind, room in rooms.items() if await self._claimed(kind, room) < room]
             except Exception as error:  # noqa: BLE001 - whatever it is, a worker goes on
@@ -170,7 +171,8 @@ class Worker:
             if self._queue.halted(self.worker):
                 log.info("leaving, as all workers were asked to", worker=self.worker.id)
                 self._leaving = True
-            elif wanting and not self._leaving:
+            elif wanting and self._changes == before and not self._leaving:
+                # An end that was stored beside the claim may have let more of its name run.
                 await self._wait_for_work(frozenset(wanting))
         self._wake()
 
@@ -342,6 +344,7 @@ class Worker:
     # Waiting for one another
 
     def _wake(self) -> None:
+        self._changes += 1
         self._changed.set()
         self._changed = anyio.Event()
 

@@ -71,6 +71,18 @@ async def test_a_job_for_one_worker_waits_for_it(tmp_path: Path) -> None:
         assert len(await b.queue.claim(Worker("other@host", "host", 1.0), 1, TASK)) == 1
 
 
+async def test_a_claim_beside_an_end_counts_that_attempt_no_more(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue_many([task(max_parallel=1)] * 2, owner="o")
+        first = await b.one()
+        ended, claims = await asyncio.gather(
+            b.queue.finish(first.lease, End(outcome="ok")), b.queue.claim(WORKER, 1, TASK)
+        )
+        assert ended
+        assert len(claims) == 1
+        assert b.queue.workers()[0].running == 1
+
+
 async def test_max_parallel_bounds_a_name_on_each_worker(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.queue.enqueue_many([task(max_parallel=2)] * 5 + [task(name="other")], owner="o")

@@ -69,6 +69,7 @@ class Queue:
         found = [claim for claim in self.due if claim.job.kind in kinds][:limit]
         self.due = [claim for claim in self.due if claim not in found]
         self._work = anyio.Event()
+        await self._heard("claim")
         return found
 
     async def wait_work(self, kinds: frozenset[str], timeout: float) -> bool:
@@ -202,6 +203,23 @@ async def test_ends_that_nobody_hears_take_no_more_places_than_there_are(tmp_pat
         assert [claim.lease for claim in one.queue.due] == ["c"]
         queue.deaf["finish"].set()
         await one.begun("c")
+
+
+async def test_an_end_that_comes_beside_a_claim_is_followed_by_another(tmp_path: Path) -> None:
+    queue = Queue(claimed("a"))
+    queue.deaf["finish"], queue.deaf["claim"] = anyio.Event(), anyio.Event()
+    async with scene(tmp_path, queue, slots=1) as one:
+        queue.deaf["claim"].set()
+        work = await one.begun("a")
+        queue.deaf["claim"] = anyio.Event()
+        work.over.set()
+        await one.ended("a")
+        await anyio.wait_all_tasks_blocked()
+        queue.due.append(claimed("b"))  # nobody is told of it
+        queue.deaf["finish"].set()
+        await anyio.wait_all_tasks_blocked()
+        queue.deaf["claim"].set()
+        await one.begun("b")
 
 
 async def test_an_end_waits_for_no_word_of_its_start(tmp_path: Path) -> None:
