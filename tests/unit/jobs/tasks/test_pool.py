@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +22,7 @@ import pytest
 from sysadmd.errors import BadRequest, Unavailable
 from sysadmd.executor import process
 from sysadmd.jobs.tasks.ends import TaskEnd
-from sysadmd.jobs.tasks.frames import Run
+from sysadmd.jobs.tasks.frames import Run, encode
 from sysadmd.jobs.tasks.leftovers import Leftovers
 from sysadmd.jobs.tasks.pool import Execution, Household, Pool
 from sysadmd.jobs.tasks.spawning import CannotSpawn
@@ -425,6 +426,21 @@ async def test_a_child_ends_with_the_process_of_its_pool(tmp_path: Path) -> None
     worker.kill()
     await worker.wait()
     await until(lambda: not any(map(lives, pids)))
+
+
+@linux
+async def test_what_a_task_left_behind_ends_with_the_pool_too(tmp_path: Path) -> None:
+    """Also when the pool dies before it hears that something was left."""
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-P", "-m", "sysadmd.jobs.tasks.child", str(theirs.fileno())]
+    child = subprocess.Popen(argv, env=ENVIRONMENT, pass_fds=(theirs.fileno(),), start_new_session=True)
+    theirs.close()
+    args = msgspec.json.encode({"mark": str(tmp_path / "mark")})
+    socket.send_fds(ours, [encode(Run("tests.sample_tasks:leaves_a_process", "n", "j", 1, "o", args, 1))], [2])
+    left = int(await appears(tmp_path / "mark"))
+    ours.close()
+    await until(lambda: not lives(left))
+    assert child.wait(20) is not None
 
 
 # Starting
