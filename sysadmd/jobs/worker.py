@@ -99,7 +99,7 @@ class Worker:
         self._ending: Counter[str] = Counter()
         self._leaving = self._draining = False
         self._claiming = False
-        self._changed = anyio.Event()
+        self._changed, self._began = anyio.Event(), anyio.Event()
         self._changes = 0
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -216,6 +216,7 @@ class Worker:
                 await self._finish(claim, postponed(error), lambda: until)
                 return
             self._works[claim.lease] = work
+            self._began.set()
             try:
                 end = await self._run(work)
                 async with self._room_for_next(claim.job.kind):
@@ -288,6 +289,7 @@ class Worker:
 
     async def _renew_leases(self) -> None:
         while True:
+            await self._some()
             shortest = min((work.claim.lease_seconds for work in self._works.values()), default=RENEW_MOST)
             await anyio.sleep(min(RENEW_MOST, shortest / 3))
             if self._works:
@@ -315,6 +317,7 @@ class Worker:
 
     async def _look(self) -> None:
         while True:
+            await self._some()
             await anyio.sleep(LOOK)
             await self._tell_progress(list(self._works.values()))
             self._watch_outputs()
@@ -342,6 +345,13 @@ class Worker:
             work.seen_size = size
 
     # Waiting for one another
+
+    async def _some(self) -> None:
+        """Wait until something runs: a worker without work has no timers."""
+        while not self._works:
+            if self._began.is_set():
+                self._began = anyio.Event()
+            await self._began.wait()
 
     def _wake(self) -> None:
         self._changes += 1

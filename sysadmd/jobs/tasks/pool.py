@@ -82,6 +82,8 @@ class Pool:
         self._idle: list[Pooled] = []
         self._described: dict[str, tuple[float, TaskInfo]] = {}
         self._describing = anyio.Lock()
+        self._born = anyio.Event()
+        """Set while there are children: without any the pool has no timer."""
         self._tasks: anyio.abc.TaskGroup | None = None
 
     def __len__(self) -> int:
@@ -95,6 +97,7 @@ class Pool:
             task_status.started()
             try:
                 while True:
+                    await self._born.wait()
                     await anyio.sleep(TICK)
                     self._look()
             finally:
@@ -153,6 +156,7 @@ class Pool:
         )
         child = Pooled(*spawned, spawn=self._spawn, free=self._free, over=self._over)
         self._children.add(child)
+        self._born.set()
         self._remember()
         return child
 
@@ -168,6 +172,8 @@ class Pool:
 
     def _over(self, child: Pooled) -> None:
         self._children.discard(child)
+        if not self._children:
+            self._born = anyio.Event()
         with contextlib.suppress(ValueError):
             self._idle.remove(child)
         self._remember()

@@ -345,6 +345,19 @@ async def test_work_goes_on_although_its_start_cannot_be_told(tmp_path: Path) ->
         assert await one.ended("a") == "ok"
 
 
+async def test_an_idle_worker_has_no_timers(tmp_path: Path) -> None:
+    async with scene(tmp_path, Queue(claimed("a"))) as one:
+        (await one.begun("a")).over.set()
+        await one.until(lambda: one.worker.running == 0)
+        await anyio.sleep(0.1)
+        told = len(one.queue.told)
+        await anyio.sleep(0.1)
+        assert len(one.queue.told) == told
+        one.queue.add(claimed("b"))
+        await one.begun("b")
+        await one.until(lambda: ("renew", "b") in one.queue.told)
+
+
 async def test_only_the_latest_progress_is_told(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue(claimed("a"))) as one:
         work = await one.begun("a")
