@@ -100,6 +100,11 @@ class Holdings:
         """Attempts that a worker runs."""
         return sum(self.running(worker).values())
 
+    def lengthen(self, seconds: float) -> None:
+        """Let all of them last for so much longer."""
+        for holding in self._held.values():
+            holding.until += seconds
+
     def leases(self) -> list[str]:
         """All of them."""
         return list(self._held)

@@ -207,7 +207,7 @@ class Queue(JobReader):
             holding = self._holdings.get(lease)
             if holding is None:
                 unknown.append(lease)
-            elif holding.until >= now:
+            else:  # not reaped yet, so it is still theirs, however late
                 holding.until = now + seconds
                 if now - holding.stored >= seconds / 3:
                     holding.stored = now

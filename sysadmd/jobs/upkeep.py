@@ -13,7 +13,7 @@ summary    how many jobs there are, when that has changed, at most every three s
 here run by the monotonic clock. When the wall clock is set forward, every stored lease looks over at once; so after a
 jump nothing is reaped for the length of a lease, in which living workers renew. When it is set back, a stored lease
 or a retry may look as far away as the jump; what lies further ahead than it was ever put is brought back
-(flagging.py).
+(flagging.py). And when this process stood still for long, its own workers did too: their leases wait with them.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Upkeep:
         self._next_due: float | None = None
         self._due: dict[str, float] = {}
         self._offset = clock() - monotonic()
+        self._looked: float | None = None
         self._grace = 0.0
         self._next_schedule: float | None = 0.0
         self._jumped = True
@@ -108,6 +109,7 @@ class Upkeep:
         """Do what is due now."""
         self._notice_jump()
         now = self._monotonic()
+        self._notice_standstill(now)
         if self._is_due("look", now, LOOK_EVERY):
             await self._look_around()
         if self._jumped and self._next_due is not None:
@@ -150,6 +152,14 @@ class Upkeep:
             self._due.clear()
             self._next_due, self._next_schedule, self._jumped = 0.0, 0.0, True
         self._offset = offset
+
+    def _notice_standstill(self, now: float) -> None:
+        """Time in which this process did not run, stopped or starved, counts for no lease: nobody could renew one."""
+        stood = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
+        if stood > self._config.jobs.lease / 2:
+            log.warning("nothing ran here for %.0f s; the leases of this process are longer by that", stood)
+            self._holdings.lengthen(stood)
 
     async def _look_around(self) -> None:
         """What other servers did, and what an earlier run of this one left."""
