@@ -151,9 +151,9 @@ class Pool:
                 return child
         if self._tasks is None:
             raise CannotSpawn("the pool of tasks does not run")
-        spawned = await anyio.to_thread.run_sync(
-            spawn_child, self._household.account, self._household.environment, output
-        )
+        marked = {} if self._leftovers is None else self._leftovers.mark
+        environment = {**self._household.environment, **marked}
+        spawned = await anyio.to_thread.run_sync(spawn_child, self._household.account, environment, output)
         child = Pooled(*spawned, spawn=self._spawn, free=self._free, over=self._over)
         self._children.add(child)
         self._born.set()

@@ -23,7 +23,7 @@ from sysadmd.errors import BadRequest, Unavailable
 from sysadmd.executor import process
 from sysadmd.jobs.tasks.ends import TaskEnd
 from sysadmd.jobs.tasks.frames import Run, encode
-from sysadmd.jobs.tasks.leftovers import Leftovers
+from sysadmd.jobs.tasks.leftovers import MARK, Leftovers
 from sysadmd.jobs.tasks.pool import Execution, Household, Pool
 from sysadmd.jobs.tasks.spawning import CannotSpawn
 from sysadmd.limits import Limits
@@ -221,7 +221,7 @@ async def test_a_child_is_clean(tmp_path: Path) -> None:
         found = (await one.run("identity")).result
         assert found["pid"] == found["group"] == found["session"]
         assert (found["cwd"], found["stdin"]) == ("/", "")
-        assert set(found["environ"]) - {"LC_CTYPE"} == set(ENVIRONMENT)
+        assert set(found["environ"]) - {"LC_CTYPE", MARK} == set(ENVIRONMENT)
 
 
 @linux
