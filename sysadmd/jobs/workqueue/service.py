@@ -17,6 +17,7 @@ import anyio.to_thread
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest, Conflict, Forbidden, InternalError, NotFound
 from sysadmd.events.log import EventLog
+from sysadmd.jobs.rights import is_anothers_transfer
 from sysadmd.jobs.spec import JobSpec
 from sysadmd.jobs.transfers.pdm import JobStatus, JobType
 from sysadmd.jobs.views import AttemptView, JobView, StepView
@@ -252,7 +253,7 @@ class Workqueue:
 
     async def _find(self, caller: Scope, seq: int, right: str = "read") -> JobView:
         view = await self._queue.detail(seq) if 0 <= seq < SEQ_MAX else None
-        if view is None or not _is_file_job(view) or (view.owner != caller.account and not caller.administers):
+        if view is None or not _is_file_job(view) or is_anothers_transfer(caller, view):
             raise NotFound(f"there is no job {seq}", path="job")
         if not caller.may_job(view.name, right):
             raise Forbidden(f"{caller.account} may not {right} {view.name}")

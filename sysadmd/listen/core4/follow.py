@@ -22,6 +22,7 @@ from sysadmd.events.filter import Filter
 from sysadmd.events.subscription import SubscriptionSpec
 from sysadmd.jobs.model import FINAL_STATES
 from sysadmd.jobs.output_reading import read_bytes, size_of
+from sysadmd.jobs.rights import may
 from sysadmd.jobs.views import JobView
 from sysadmd.listen.core4.channels import Sight
 from sysadmd.listen.core4.exchange import Exchange
@@ -62,7 +63,7 @@ _WAKE = _Wake()
 async def follow(exchange: Exchange, job: JobView) -> EventStream:
     """The response that tells what happens to a job from now on."""
     scope, engine = exchange.scope, exchange.engine
-    if not scope.may_job(job.name):
+    if not may(scope, job):
         raise Forbidden(f"{scope.account} may not read this job")
     outlet = StreamOutlet(keepalive=LOOK)
     old, new = exchange.session, engine.open(outlet, exchange.session.peer)
@@ -154,7 +155,7 @@ async def _told(exchange: Exchange, job_id: str, session: Session, outlet: Strea
 
 def _may_read(session: Session, job: JobView) -> bool:
     """Asked after whatever was awaited: a log-out takes the scope, and a policy that changed replaces it."""
-    return session.scope is not None and session.scope.may_job(job.name)
+    return session.scope is not None and may(session.scope, job)
 
 
 def _block(name: str, data: Any) -> bytes:

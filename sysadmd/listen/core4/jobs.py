@@ -17,6 +17,7 @@ import msgspec
 
 from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound
 from sysadmd.jobs.queue_reads import Sort
+from sysadmd.jobs.rights import may
 from sysadmd.jobs.tasks.catalogue import SETTINGS
 from sysadmd.jobs.views import JobView
 from sysadmd.listen.core4.exchange import Exchange
@@ -43,7 +44,7 @@ async def listing(exchange: Exchange) -> Page:
     scope = exchange.scope
     names, states = _filtered(exchange)
     found, page = await _page(exchange, names, states)
-    return replace(page, rows=[row(job, exchange.now, readable=scope.may_job(job.name)) for job in found])
+    return replace(page, rows=[row(job, exchange.now, readable=may(scope, job)) for job in found])
 
 
 async def readable(exchange: Exchange) -> Page:
@@ -53,7 +54,7 @@ async def readable(exchange: Exchange) -> Page:
     if names is None:
         names = {one.name for one in exchange.parts.queue.summary() if scope.may_job(one.name)}
     found, page = await _page(exchange, names, states)
-    return replace(page, rows=[document(job) for job in found])
+    return replace(page, rows=[document(job) for job in found if may(scope, job)])
 
 
 async def detail(exchange: Exchange) -> dict[str, Any]:
@@ -164,7 +165,7 @@ async def _job(exchange: Exchange, right: str) -> JobView:
     job = await exchange.parts.queue.detail(job_id)
     if job is None:
         raise NotFound(f"job_id [{job_id}] not found")
-    if not exchange.scope.may_job(job.name, right):
+    if not may(exchange.scope, job, right):
         raise Forbidden(f"{exchange.scope.account} may not {right} this job")
     return job
 
