@@ -18,6 +18,7 @@ or a retry may look as far away as the jump; what lies further ahead than it was
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -75,6 +76,7 @@ class Upkeep:
         self._next_due: float | None = None
         self._due: dict[str, float] = {}
         self._offset = clock() - monotonic()
+        self._stirred = asyncio.Event()
         self._looked: float | None = None
         self._grace = 0.0
         self._next_schedule: float | None = 0.0
@@ -85,9 +87,11 @@ class Upkeep:
         """Take over changed settings."""
         self._config = config
         self._next_schedule = 0.0
+        self._stirred.set()
 
     def landed(self, turn: Turn) -> None:
         """When to look for due jobs next."""
+        self._stirred.set()
         if turn.next_due is not None:
             self._next_due = turn.next_due if self._next_due is None else min(self._next_due, turn.next_due)
 
@@ -104,6 +108,18 @@ class Upkeep:
                 log.exception("the upkeep of the job queue failed, it is tried again")
                 await anyio.sleep(FAILED)
             await anyio.sleep(TICK)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until there may be something to do: an idle queue wakes nobody."""
+        if len(self._holdings) or self._tally.dirty:
+            return
+        now = self._clock()
+        times = [time - now for time in (self._next_due, self._next_schedule) if time is not None]
+        self._stirred.clear()
+        with anyio.move_on_after(max(0.0, min([LOOK_EVERY, *times]))):
+            await self._stirred.wait()
+        self._looked = None
 
     async def look(self) -> None:
         """Do what is due now."""
@@ -132,7 +148,9 @@ class Upkeep:
     async def _run_schedules(self) -> None:
         """Enqueue what the clock says. Look again at the next time of a schedule, which may be changed by others."""
         wanted = self._config.schedules
-        if not wanted or self._next_schedule is None or self._next_schedule > self._clock():
+        if not wanted:
+            self._next_schedule = None
+        if self._next_schedule is None or self._next_schedule > self._clock():
             return
         from sysadmd.jobs.schedule import run_due
 

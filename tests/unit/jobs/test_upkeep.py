@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import anyio
 
 from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.views import End
@@ -223,3 +226,27 @@ async def test_a_failed_element_waits_while_others_run(tmp_path: Path) -> None:
         assert again.step.idx == 0
         await b.queue.finish(again.lease, End(outcome="ok"))
         assert await b.state(job.id) == "complete"
+
+
+async def test_an_idle_queue_looks_seldom_and_a_stirred_one_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        upkeep, looks = b.queue._upkeep, 0
+        look = upkeep.look
+
+        async def counted() -> None:
+            nonlocal looks
+            looks += 1
+            await look()
+
+        upkeep.look = counted  # type: ignore[method-assign]
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(b.queue.run)
+            while not looks:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
+            assert looks <= 2
+            await b.queue.enqueue(task(), owner="o")
+            with anyio.fail_after(10):
+                while looks < 2:
+                    await asyncio.sleep(0.01)
+            tasks.cancel_scope.cancel()
