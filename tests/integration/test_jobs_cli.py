@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import json
+import os
+import pty
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,6 +108,7 @@ async def test_a_list_is_json_and_may_be_filtered(tmp_path: Path) -> None:
         assert [(one["seq"], one["priority"], one["tries_max"]) for one in found] == [(2, 0, 1), (1, 3, 3)]
         assert (await sysadmd(server, "job", "list", "running")).out == ""
         assert (await sysadmd(server, "job", "counts")).json == {"pending": 2}
+        assert (await sysadmd(server, "status")).json["queue"] == {"pending": 2}
         taken = await sysadmd(server, "job", "enqueue", DUMMY, "--unique", "k")
         assert (taken.code, "unique_key" in taken.err) == (1, True)
 
@@ -128,6 +133,49 @@ async def test_lanes_are_paused_and_workers_listed(tmp_path: Path) -> None:
         (worker,) = lines((await sysadmd(server, "job", "workers")).out)
         assert "task" in worker["kinds"]
         assert DUMMY in (await sysadmd(server, "job", "tasks")).out.split()
+
+
+# On a terminal
+
+
+def on_terminal(server: RunningServer, *words: str, interrupt: bytes = b"") -> tuple[int, str]:
+    """Exit code and screen of a command; it is interrupted once `interrupt` was drawn."""
+    controller, terminal = pty.openpty()
+    environment = {**server.env, "TERM": "xterm", "COLUMNS": "160", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sysadmd", *words], env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    screen, interrupted = b"", not interrupt
+    with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+        while data := os.read(controller, 65536):
+            screen += data
+            if not interrupted and interrupt in screen:
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    os.close(controller)
+    return process.wait(), screen.decode()
+
+
+async def test_people_see_a_bar_a_table_and_no_json(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        code, screen = await asyncio.to_thread(on_terminal, server, "job", "enqueue", DUMMY, "sleep=1", "--follow")
+        assert code == 0
+        assert "slept for 1 seconds" in screen
+        assert "100 %" in screen
+        made = await enqueue(server, "--delay", "1h")
+        watched = ("job", "list", "--watch")
+        code, screen = await asyncio.to_thread(on_terminal, server, *watched, interrupt=made["id"].encode())
+        assert code == 130
+        assert "Progress" in screen
+        for words, said in (
+            (("list",), "Owner"),
+            (("show", "2"), "pending"),
+            (("workers",), "Slots"),
+            (("counts",), "1"),
+        ):
+            code, screen = await asyncio.to_thread(on_terminal, server, "job", *words)
+            assert (code, said in screen, "{" in screen) == (0, True, False)
 
 
 # coco
