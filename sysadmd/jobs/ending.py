@@ -110,7 +110,7 @@ def finish(turn: Turn, lease: str, end: End) -> bool:
     turn.outcomes[end.outcome] += 1
     if end.expand:
         turn.add_steps(done, new_steps(done, end.expand, first))
-    detail = {"outcome": end.outcome, "error": _told(end)} if end.outcome != "ok" else None
+    detail = {"outcome": end.outcome, "error": _told(job, end)} if end.outcome != "ok" else None
     event = "failed_start" if end.outcome == "start_failed" and done.state == "error" else None
     turn.put(change, event=event, detail=detail)
     assert change.step is not None
@@ -138,9 +138,12 @@ def _checked(job: QueuedJob, step: QueuedStep, end: End) -> End:
     return end
 
 
-def _told(end: End) -> dict[str, Any]:
-    """What an event says of an error: its traceback is for those who ask for it."""
-    return {key: value for key, value in (end.error or {}).items() if key != "traceback"}
+def _told(job: QueuedJob, end: End) -> dict[str, Any]:
+    """What an event says of an error: its traceback is for those who ask for it. The message of a transfer names files
+    of its owner's, and its events are for all who may read jobs of its name.
+    """
+    kept = ("exception",) if job.kind == "transfer" else ("exception", "message")
+    return {key: value for key, value in (end.error or {}).items() if key in kept}
 
 
 def _ended(attempt: OpenAttempt, end: End, now: float) -> OpenAttempt:

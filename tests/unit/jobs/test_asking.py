@@ -103,3 +103,16 @@ async def test_a_store_that_fails_refuses_what_was_asked_and_is_used_again(
         assert await b.queue.finish(claim.lease, End(outcome="ok"))
         assert b.queue.counts() == {}
         assert b.names() == ["enqueue_job", "request_start_job", "complete_job"]
+
+
+async def test_a_defect_after_the_commit_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(turn: Any, asks: Any) -> None:
+        raise ValueError("broken")
+
+    async with bench(tmp_path) as b:
+        monkeypatch.setattr(b.queue._asking, "_done", broken)
+        job = await asyncio.wait_for(b.queue.enqueue(task(), owner="o"), 20)
+        assert await b.state(job.id) == "pending"
+        assert "what follows a turn of the job queue failed" in caplog.text

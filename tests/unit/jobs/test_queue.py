@@ -331,3 +331,23 @@ async def test_a_page_says_how_many_jobs_of_these_names_and_states_are_in_the_qu
         assert await total(names={"a"}) == 2
         assert await total(names={"a", "b"}, states={"pending", "killed"}) == 2
         assert await total(names=set()) == 0
+
+
+async def test_a_deferral_of_no_time_does_not_begin_again_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue(task(defer_delay=0), owner="o")
+        await b.run("deferred", delay=0)
+        await b.look()
+        assert await b.queue.claim(WORKER, 1, TASK) == []
+        await b.look(1)
+        assert await b.queue.claim(WORKER, 1, TASK)
+
+
+async def test_events_of_a_transfer_do_not_name_its_files(tmp_path: Path) -> None:
+    spec = JobSpec(kind="transfer", name="workqueue.copy", steps=[StepSpec(type="COPY", spec={"src": "~/private"})])
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue(spec, owner="o")
+        claim = await b.one(kinds=TRANSFER)
+        await b.queue.finish(claim.lease, End(outcome="fail", error={"exception": "E", "message": "~/private: gone"}))
+        assert "private" not in str(b.told("queue") + b.told("workqueue"))
+        assert b.told()[-1]["detail"] == {"outcome": "fail", "error": {"exception": "E"}}
