@@ -101,7 +101,7 @@ class Workers:
     def reconfigure(self, config: Config) -> None:
         """Take over changed limits and sites."""
         self._config = config
-        self._sites.reconfigure(config.sites)
+        self._sites.reconfigure(config.sites, config.limits)
         self.pool.limits = config.limits
         if self._worker is not None:
             self._worker.limits = config.limits
