@@ -153,7 +153,8 @@ class Pool:
             raise CannotSpawn("the pool of tasks does not run")
         marked = {} if self._leftovers is None else self._leftovers.mark
         environment = {**self._household.environment, **marked}
-        spawned = await anyio.to_thread.run_sync(spawn_child, self._household.account, environment, output)
+        with anyio.CancelScope(shield=True):  # a child that was started has to be known, or nobody would reap it
+            spawned = await anyio.to_thread.run_sync(spawn_child, self._household.account, environment, output)
         child = Pooled(*spawned, spawn=self._spawn, free=self._free, over=self._over)
         self._children.add(child)
         self._born.set()

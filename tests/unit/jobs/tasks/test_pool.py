@@ -340,6 +340,16 @@ async def test_whoever_stops_waiting_leaves_nothing_running(tmp_path: Path) -> N
         await until(lambda: len(one.pool) == 0)
 
 
+async def test_whoever_is_cancelled_while_a_child_starts_leaves_none_behind(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await one.run("sleeps")
+        await until(lambda: len(one.pool) == 0)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+
 # Ends of the child's own
 
 
