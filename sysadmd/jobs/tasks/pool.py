@@ -32,6 +32,8 @@ from sysadmd.limits import Limits
 TICK = 1.0
 DESCRIBE_SECONDS = 30.0
 """What importing a task's package may take when somebody asks what it is."""
+DESCRIBE_AT_ONCE = 4
+"""Tasks that are asked about at once: one that hangs keeps nobody from the others."""
 DESCRIBED_FRESH = 60.0
 """Seconds for which what a task was is believed."""
 
@@ -81,7 +83,8 @@ class Pool:
         self._children: set[Pooled] = set()
         self._idle: list[Pooled] = []
         self._described: dict[str, tuple[float, TaskInfo]] = {}
-        self._describing = anyio.Lock()
+        self._describing: dict[str, anyio.Lock] = {}
+        self._describers = anyio.Semaphore(DESCRIBE_AT_ONCE)
         self._born = anyio.Event()
         """Set while there are children: without any the pool has no timer."""
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -119,7 +122,7 @@ class Pool:
         """What a task is. Raises BadRequest when it cannot be loaded, Unavailable when no child can be started or
         a signal ended it.
         """
-        async with self._describing:
+        async with self._describing.setdefault(name, anyio.Lock()), self._describers:
             found = self._described.get(name)
             if found is not None and time.monotonic() - found[0] < DESCRIBED_FRESH:
                 return found[1]

@@ -524,6 +524,22 @@ async def test_a_task_is_described_without_running_it(tmp_path: Path) -> None:
         assert found is await one.pool.describe("settled", "tests.sample_tasks:settled")
 
 
+async def test_a_task_that_hangs_when_it_is_loaded_keeps_nobody_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging_task.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", f"{ROOT}:{tmp_path}")
+    async with bench(tmp_path) as one:
+        hanging = asyncio.create_task(one.pool.describe("hangs", "hanging_task:run"))
+        while not len(one.pool):
+            await anyio.sleep(0.01)
+        found = await one.pool.describe("settled", "tests.sample_tasks:settled")
+        assert found.name == "settled"
+        assert not hanging.done()
+        hanging.cancel()
+        await asyncio.wait([hanging])
+
+
 async def test_what_cannot_be_described_is_refused_with_the_reason(tmp_path: Path) -> None:
     async with bench(tmp_path) as one:
         with pytest.raises(BadRequest, match="ModuleNotFoundError"):
