@@ -337,12 +337,18 @@ class Worker:
         It looks at what runs now: what has ended while progress was told has no open output any more.
         """
         for work in self._works.values():
-            size = work.output.size
-            if size > self.limits.output_cap:
-                work.stop("output_limit", f"its output has passed {self.limits.output_cap} bytes", at_once=True)
-            elif size > work.seen_size and work.output.disk_use >= self.limits.disk_ceiling:
-                work.stop("output_limit", f"the disk is {work.output.disk_use:.0%} full", at_once=True)
-            work.seen_size = size
+            try:
+                self._watch_output(work)
+            except OSError as error:
+                log.warning("an output cannot be looked at", job=work.claim.job.id, reason=str(error))
+
+    def _watch_output(self, work: Work) -> None:
+        size = work.output.size
+        if size > self.limits.output_cap:
+            work.stop("output_limit", f"its output has passed {self.limits.output_cap} bytes", at_once=True)
+        elif size > work.seen_size and work.output.disk_use >= self.limits.disk_ceiling:
+            work.stop("output_limit", f"the disk is {work.output.disk_use:.0%} full", at_once=True)
+        work.seen_size = size
 
     # Waiting for one another
 

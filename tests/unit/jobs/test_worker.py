@@ -404,6 +404,25 @@ async def test_on_a_full_disk_whoever_writes_is_ended(tmp_path: Path) -> None:
         assert not one.shop.works["b"].over.is_set()
 
 
+async def test_the_worker_goes_on_when_the_disk_of_an_output_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def broken(descriptor: int) -> os.statvfs_result:
+        nonlocal asked
+        asked += 1
+        raise OSError(5, "broken")
+
+    async with scene(tmp_path, Queue(claimed("a"))) as one:
+        work = await one.begun("a")
+        monkeypatch.setattr(os, "fstatvfs", broken)
+        os.write(work.output.descriptor, b"x")
+        await one.until(lambda: asked > 1)
+        work.over.set()
+        assert await one.ended("a") == "ok"
+
+
 async def test_an_attempt_whose_output_cannot_be_opened_is_put_off_and_costs_no_try(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue()) as one:
         one.shop.refuse = True
