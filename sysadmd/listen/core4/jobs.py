@@ -19,6 +19,7 @@ from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound
 from sysadmd.jobs.queue_reads import Sort
 from sysadmd.jobs.rights import may
 from sysadmd.jobs.tasks.catalogue import SETTINGS
+from sysadmd.jobs.tasks.settings import TaskSettings
 from sysadmd.jobs.views import JobView
 from sysadmd.listen.core4.exchange import Exchange
 from sysadmd.listen.core4.follow import follow, output_page
@@ -176,13 +177,24 @@ async def _enqueued(exchange: Exchange, name: str, args: Mapping[str, Any], valu
         raise Forbidden(f"{scope.account} may not run jobs of this name")
     for word in sorted(UNSUPPORTED & set(values)):
         raise BadRequest(f"{word}: is not supported", path=word, rule="enum")
-    given = {field: _number(word, values[word]) for word, field in SETTINGS.items() if values.get(word) is not None}
+    given = _settings(values)
     digest = hashlib.sha256(msgspec.json.encode(args, order="sorted")).hexdigest()
     spec = await parts.tasks.job(name, args, **given, unique_key=f"{name}:{digest}")
     try:
         return await parts.queue.enqueue(spec, owner=scope.account)
     except Conflict:
         raise Conflict(f"job [{name}] exists with args {digest[:12]}") from None
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a job that the arguments set. Raises BadRequest for a setting of another type."""
+    given = {word: _number(word, values[word]) for word in SETTINGS if values.get(word) is not None}
+    try:
+        msgspec.convert(given, TaskSettings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise BadRequest(f"{where.rstrip('`')}: {what}", path=where.rstrip("`"), rule="type") from None
+    return {SETTINGS[word]: value for word, value in given.items()}
 
 
 def _number(word: str, value: Any) -> Any:
