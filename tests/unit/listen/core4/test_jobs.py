@@ -16,7 +16,7 @@ def test_settings_are_read_from_text_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "value"),
+    "word, value",
     [
         ("worker", ["a"]),
         ("priority", 1.5),
