@@ -75,7 +75,9 @@ def listing(
     wanted = wanted.order_by(jobs.c.seq.desc()).limit(size)
     if archived is False:
         # State by state: so each part is read in the order of the index of what is in the queue.
-        parts = LIVE_STATES if states is None else sorted(LIVE_STATES & set(states))
+        parts = LIVE_STATES if states is None else LIVE_STATES & set(states)
+        if name is not None:
+            parts = parts & _states_of(connection, name)
         found = [
             job for state in parts for job in _jobs(connection, wanted.where(jobs.c.live == 1, jobs.c.state == state))
         ]
@@ -109,6 +111,12 @@ def page(
     order = [column.desc() if descending else column for column in (jobs.c[sort], jobs.c.seq)]
     wanted = _select().where(mine).order_by(*order).offset(start).limit(_rows(limit))
     return (_jobs(connection, wanted) if limit > 0 else []), total
+
+
+def _states_of(connection: Connection, name: str) -> set[str]:
+    """The states that jobs of this name in the queue are in: among those of others none needs to be looked for."""
+    kept = select(job_count.c.state).where(job_count.c.name == name, job_count.c.n > 0)
+    return set(connection.execute(kept).scalars())
 
 
 def _counted(connection: Connection, states: Collection[str] | None, names: Collection[str] | None) -> int:
