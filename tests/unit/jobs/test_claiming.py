@@ -52,7 +52,7 @@ async def test_a_finish_reads_the_rows_of_its_lease_alone(tmp_path: Path) -> Non
 async def test_jobs_of_a_name_are_looked_for_in_the_states_that_they_are_in(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.queue.enqueue_many([task(name="a"), task(name="b")], owner="o")
-        assert "SEARCH job" not in plans(b.store, lambda connection: queue_reads.listing(connection, name="none"))
+        assert "SEARCH job USING" not in plans(b.store, lambda connection: queue_reads.listing(connection, name="none"))
         found = plans(b.store, lambda connection: queue_reads.listing(connection, name="a"))
         assert found.count("SEARCH job USING") == 1
 
