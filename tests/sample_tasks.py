@@ -222,7 +222,7 @@ def begins_and_ends(path: str, number: int, seconds: float = 0.2) -> None:
         time.sleep(seconds if line.startswith("begin") else 0)
 
 
-def survives(place: str, plan: str) -> None:
+def survives(place: str, plan: str, ballast: str = "") -> None:
     """One line in a file for each thing that it does. It says so when another execution of its job runs beside it."""
     mine = current()
     assert mine is not None

@@ -20,6 +20,7 @@ COMMANDS = {
         "sysadmd.cli.bridge:bridge", "Run a bridge, which servers and clients behind NAT dial, and say who may."
     ),
     "job": Lazy("sysadmd.cli.job:job", "Enqueue, list, follow and end jobs."),
+    "transfer": Lazy("sysadmd.cli.transfer:transfer", "List, copy, remove and rename files of the configured sites."),
     "call": Lazy("sysadmd.cli.call:call", "Call a method and print its result."),
     "events": Lazy("sysadmd.cli.events:events", "Print events as they come."),
     "status": Lazy("sysadmd.cli.status:status", "Show who answers, and what it is doing."),

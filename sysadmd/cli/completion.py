@@ -7,8 +7,9 @@ import click
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--program", type=click.Choice(["sysadmd", "coco"]), default="sysadmd", help="[default: sysadmd]")
 @click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
+def completion(ctx: click.Context, shell: str, program: str) -> None:
     """Print the completion script of a shell.
 
     \b
@@ -20,4 +21,5 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(ctx.find_root().command, {}, "sysadmd", "_SYSADMD_COMPLETE").source())
+    # The script asks the program itself; the command is not looked at.
+    click.echo(kind(ctx.find_root().command, {}, program, f"_{program.upper()}_COMPLETE").source())

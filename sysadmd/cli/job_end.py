@@ -16,7 +16,10 @@ PART = 262_144
 
 
 async def follow_job(client: AsyncClient, job: Job) -> Job:
-    """The job when it is over. People see a bar and what it writes; programs get a line for each of its events."""
+    """The job when it is over. People see a bar and what it writes; programs get a line for each of its events.
+
+    Of `job` the `id` and the `name` are looked at.
+    """
     if not for_people():
         return await Follower(client, job["id"], changed=_print_change).run()
     if not for_people(sys.stderr):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from sysadmd.client import AsyncClient
 
 FINAL = frozenset({"complete", "error", "inactive", "killed"})
+TOPICS = ("queue", "workqueue")
+REST = 0.5
+"""Seconds between two looks at a transfer for the sake of its elements, which may be many."""
 PATIENCE = 20.0
 """Seconds that one call waits for output; below the client's deadline for a call."""
 
@@ -32,12 +36,12 @@ class Follower:
         self._client, self._id = client, job_id
         self._changed, self._output = changed, output
         self._told = asyncio.Event()
-        self._state = ""
+        self._looked = 0.0
 
     async def run(self) -> Job:
         """Until the job is over: the job then. Raises what calls and streams raise."""
         # First the events, then the look: what happens between the two is told.
-        async with self._client.events("queue") as stream:
+        async with self._client.events(TOPICS) as stream:
             job = await self._look("")
             reading = None if self._output is None else asyncio.create_task(self.read_output())
             try:
@@ -87,8 +91,11 @@ class Follower:
 
     def _concerns(self, topic: str, args: Any, job: Job) -> str | None:
         """The name of an event that is about the job, "" for one that may be (progress, a gap), else None."""
-        if topic != "queue" or not isinstance(args, dict):
+        if topic not in TOPICS or not isinstance(args, dict):
             return ""
+        if topic == "workqueue":
+            mine = args.get("job", {}).get("id") == self._id
+            return "" if mine and time.monotonic() - self._looked >= REST else None
         if args.get("event") == "summary":
             running = any(row["name"] == job["name"] and row["state"] == "running" for row in args["rows"])
             return "" if running else None
@@ -96,6 +103,7 @@ class Follower:
 
     async def _look(self, event: str) -> Job:
         found: Job = (await self._client.call("queue/detail", {"job": self._id}))["job"]
+        self._looked = time.monotonic()
         self._changed(event, found)
         self._told.set()
         return found

@@ -90,7 +90,7 @@ def bar(name: str) -> Iterator[Callable[[Job], None]]:
 
         def show(job: Job) -> None:
             said = one_line(job["progress_msg"] or name)
-            bars.update(task, completed=job["progress"] or 0.0, description=_plain(f"{job['state']}  {said[:60]}"))
+            bars.update(task, completed=_part(job), description=_plain(f"{job['state']}  {said[:60]}"))
 
         yield show
 
@@ -132,6 +132,13 @@ def _error(error: Mapping[str, Any]) -> str:
     trace = error.get("traceback") or []
     lines = trace if isinstance(trace, list) else str(trace).splitlines()
     return "\n".join([said, *(f"    {line}" for text in lines for line in str(text).rstrip("\n").split("\n"))])
+
+
+def _part(job: Job) -> float:
+    """How much of a job is done, 0 to 1: of a transfer the part of its elements."""
+    if job.get("steps_total", 1) > 1:
+        return float((job["steps_ok"] + job["steps_failed"]) / job["steps_total"])
+    return float(job["progress"] or 0.0)
 
 
 def _percent(progress: float | None) -> str:

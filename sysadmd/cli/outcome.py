@@ -24,13 +24,14 @@ import click
 from sysadmd.cli.lazy import PipeClosed
 from sysadmd.errors import ConfigError, SysadmdError
 
+PROGRAM = "sysadmd"
 REFUSED, USAGE, NO_CONNECTION, LOST, INTERRUPTED = 1, 2, 3, 4, 130
 
 
-def run(app: click.Group, args: Sequence[str] | None) -> int:
+def run(app: click.Command, args: Sequence[str] | None, program: str = PROGRAM) -> int:
     """Run a command line and return its exit code. Never raises."""
     try:
-        result = app.main(args=None if args is None else list(args), prog_name="sysadmd", standalone_mode=False)
+        result = app.main(args=None if args is None else list(args), prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except (PipeClosed, BrokenPipeError):
         _forget_stdout()
@@ -39,7 +40,7 @@ def run(app: click.Group, args: Sequence[str] | None) -> int:
         if os.environ.get("SYSADMD_DEBUG") == "1" and not isinstance(error, SystemExit):
             _show_traceback(error)
         with contextlib.suppress(BrokenPipeError):
-            return _report(error)
+            return _report(error, program)
         return REFUSED
     return result if isinstance(result, int) else 0
 
@@ -56,14 +57,14 @@ def exit_code_of(error: BaseException) -> int:
     return REFUSED
 
 
-def say(text: str) -> None:
+def say(text: str, program: str = PROGRAM) -> None:
     """One line on standard error, under our name."""
     from sysadmd.cli.render import one_line
 
-    print(f"sysadmd: {one_line(text)}", file=sys.stderr)
+    print(f"{program}: {one_line(text)}", file=sys.stderr)
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, program: str) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else REFUSED
     if isinstance(error, click.Abort | KeyboardInterrupt):
@@ -73,9 +74,9 @@ def _report(error: BaseException) -> int:
         error.show()
         return USAGE
     if isinstance(error, click.ClickException):
-        say(_usage_text(error))
+        say(_usage_text(error, program), program)
         return error.exit_code
-    say(_plain_text(error))
+    say(_plain_text(error), program)
     return exit_code_of(error)
 
 
@@ -87,11 +88,11 @@ def _plain_text(error: BaseException) -> str:
     return f"internal error: {type(error).__name__}: {error} (SYSADMD_DEBUG=1 shows where)"
 
 
-def _usage_text(error: click.ClickException) -> str:
+def _usage_text(error: click.ClickException, program: str) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
         return error.format_message()
-    command = context.command_path.removeprefix("sysadmd").strip()
+    command = context.command_path.removeprefix(program).strip()
     where = f"{command}: " if command else ""
     return f"{where}{error.format_message()} (try '{context.command_path} --help')"
 

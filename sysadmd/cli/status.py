@@ -51,6 +51,9 @@ async def collect(client: AsyncClient) -> dict[str, Any]:
     listing = await _offered(client, "rpc/dispatcher/list")
     if isinstance(listing, dict) and isinstance(listing.get("jobs"), dict):
         found["jobs"] = {lane: len(jobs) for lane, jobs in listing["jobs"].items()}
+    queued = await _offered(client, "queue/counts")
+    if isinstance(queued, dict) and queued.get("counts"):
+        found["queue"] = queued["counts"]
     bridges = await _offered(client, "rpc/bridges/list")
     if isinstance(bridges, dict) and bridges.get("bridges"):
         found["bridges"] = {link["name"]: link["state"] for link in bridges["bridges"]}

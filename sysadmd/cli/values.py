@@ -46,3 +46,11 @@ def anchor(text: str) -> tuple[int, str]:
     if not re.fullmatch(r"[1-9][0-9]{0,17}", seq, re.ASCII) or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
         raise click.BadParameter(f"{text!r} is no SEQ:HASH, the number of an audit record and its 64 digits")
     return int(seq), digest.lower()
+
+
+def site_path(text: str) -> tuple[int, str]:
+    """`SITE:PATH`: the number of a site, and a path on it."""
+    site, colon, path = text.partition(":")
+    if not (colon and path and site.isascii() and site.isdigit() and len(site) <= 9):
+        raise click.BadParameter(f"{text!r} is no SITE:PATH such as 1:/data; sites are numbers")
+    return int(site), path

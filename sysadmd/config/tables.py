@@ -96,13 +96,16 @@ class SystemStateConfig:
 class JobsConfig:
     """The job queue. `lease`: seconds that a worker holds a step without a word. `task_slots`, `transfer_slots`: steps
     that the server's own worker runs at once; 0 for none. `user`: the account that tasks run as; None: the server's
-    own, and `nobody` under root.
+    own, and `nobody` under root. `max_load` (of the last minute, for each CPU) and `min_memory` (free bytes): beyond
+    them a worker claims nothing new; None for no bound.
     """
 
     lease: float = 30.0
     task_slots: int = 4
     transfer_slots: int = 4
     user: str | None = None
+    max_load: float | None = None
+    min_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,10 @@ class Asking:
         self._flying = False
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
-            self._done(turns[0], asks)
+            try:
+                self._done(turns[0], asks)
+            except Exception:  # it is stored: nobody may wait for ever because of what comes after
+                log.exception("what follows a turn of the job queue failed")
             _answer(asks)
         elif len(asks) > 1 and not isinstance(error, Unavailable):
             log.error("a turn of the job queue failed, its %d parts are tried one by one", len(asks), exc_info=error)

@@ -139,22 +139,19 @@ def _claims(turn: Turn, taken: list[tuple[str, table.OpenAttempt, QueuedStep]]) 
     """What the worker needs to run them: arguments and specs, read for those that were taken only."""
     if not taken:
         return []
-    ids = {job_id for job_id, _, _ in taken}
-    args: dict[str, Any] = {
-        row.id: row.args for row in turn.connection.execute(select(jobs.c.id, jobs.c.args).where(jobs.c.id.in_(ids)))
-    }
-    specs: dict[tuple[str, int], Any] = {}
     by_idx: dict[int, list[str]] = {}
+    by_job: dict[str, list[int]] = {}
     for job_id, _, step in taken:
         by_idx.setdefault(step.idx, []).append(job_id)
-    whole = select(steps.c.job_id, steps.c.idx, steps.c.spec)
-    for job_id in ids if len(by_idx) > 1 else ():
-        mine = [step.idx for other, _, step in taken if other == job_id]
-        for row in turn.connection.execute(whole.where(steps.c.job_id == job_id, steps.c.idx.in_(mine))):
-            specs[row.job_id, row.idx] = row.spec
-    if len(by_idx) == 1:
-        for row in turn.connection.execute(whole.where(steps.c.job_id.in_(ids), steps.c.idx == next(iter(by_idx)))):
-            specs[row.job_id, row.idx] = row.spec
+        by_job.setdefault(job_id, []).append(step.idx)
+    wanted = [{"ids": ids, "numbers": [idx]} for idx, ids in by_idx.items()]
+    if len(by_job) < len(by_idx):
+        wanted = [{"ids": [job_id], "numbers": numbers} for job_id, numbers in by_job.items()]
+    args: dict[str, Any] = {}
+    specs: dict[tuple[str, int], Any] = {}
+    for some in wanted:
+        for job_id, idx, given, spec in turn.connection.execute(_WORK, some):
+            args[job_id], specs[job_id, idx] = given, spec
     return [
         Claim(
             job_view(turn.job(job_id), args[job_id]),
@@ -185,6 +182,12 @@ _READY = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
+_ONLY = select(*table.step_columns()).where(steps.c.job_id.in_(bindparam("ids", expanding=True)), steps.c.idx == 0)
+_WORK = (
+    select(jobs.c.id, steps.c.idx, jobs.c.args, steps.c.spec)
+    .select_from(jobs.join(steps, steps.c.job_id == jobs.c.id))
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), steps.c.idx.in_(bindparam("numbers", expanding=True)))
+)
 _RUNNING = _READY.where(jobs.c.lane == bindparam("lane"), jobs.c.state == "running")
 _BEGINNING = _READY.where(jobs.c.state != "running")
 
@@ -206,8 +209,7 @@ def _only_steps(connection: Connection, ids: list[str]) -> dict[str, QueuedStep]
     """The steps of jobs that have one."""
     found: dict[str, QueuedStep] = {}
     if ids:
-        wanted = select(*table.step_columns()).where(steps.c.job_id.in_(ids), steps.c.idx == 0)
-        found.update((row[0], table.step_of(row)) for row in connection.execute(wanted))
+        found.update((row[0], table.step_of(row)) for row in connection.execute(_ONLY, {"ids": ids}))
     return found
 
 

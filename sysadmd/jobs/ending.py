@@ -59,6 +59,19 @@ def renew(turn: Turn, lease: str) -> bool:
     return turn.job(step.job_id).kill_requested_at is None
 
 
+def adopt(turn: Turn, leases: Iterable[str]) -> dict[str, tuple[QueuedJob, str, bool]]:
+    """Renew leases that this process did not give out; of those that hold: the job, the worker, and whether the job was
+    asked to end.
+    """
+    found = {}
+    for lease in leases:
+        holds = renew(turn, lease)
+        held = turn.held(lease)
+        if held is not None:
+            found[lease] = turn.job(held[1].job_id), held[0].worker_id, not holds
+    return found
+
+
 def progress(turn: Turn, lease: str, said: Progress) -> bool:
     """Store what an attempt reported; False: nothing runs under that lease."""
     found = turn.held(lease)
@@ -94,9 +107,10 @@ def finish(turn: Turn, lease: str, end: End) -> bool:
         done = _replace(done, progress=done.counters.ok / done.counters.total)
         change = change._replace(job=done)
     turn.put_attempt(_ended(attempt, end, turn.now))
+    turn.outcomes[end.outcome] += 1
     if end.expand:
         turn.add_steps(done, new_steps(done, end.expand, first))
-    detail = {"outcome": end.outcome, "error": _told(end)} if end.outcome != "ok" else None
+    detail = {"outcome": end.outcome, "error": _told(job, end)} if end.outcome != "ok" else None
     event = "failed_start" if end.outcome == "start_failed" and done.state == "error" else None
     turn.put(change, event=event, detail=detail)
     assert change.step is not None
@@ -124,9 +138,12 @@ def _checked(job: QueuedJob, step: QueuedStep, end: End) -> End:
     return end
 
 
-def _told(end: End) -> dict[str, Any]:
-    """What an event says of an error: its traceback is for those who ask for it."""
-    return {key: value for key, value in (end.error or {}).items() if key != "traceback"}
+def _told(job: QueuedJob, end: End) -> dict[str, Any]:
+    """What an event says of an error: its traceback is for those who ask for it. The message of a transfer names files
+    of its owner's, and its events are for all who may read jobs of its name.
+    """
+    kept = ("exception",) if job.kind == "transfer" else ("exception", "message")
+    return {key: value for key, value in (end.error or {}).items() if key in kept}
 
 
 def _ended(attempt: OpenAttempt, end: End, now: float) -> OpenAttempt:

@@ -49,7 +49,8 @@ class TakenKeys:
             values = {value for spec in wanted if (value := getattr(spec, key)) is not None}
             if values:
                 column = jobs.c[key]
-                found = select(column, jobs.c.id).where(column.in_(values), jobs.c.state.not_in(final))
+                mine = column.in_(values) & jobs.c.counters.is_not(None)
+                found = select(column, jobs.c.id).where(mine, jobs.c.state.not_in(final))
                 taken.update((value, job_id) for value, job_id in turn.connection.execute(found))
 
     def take(self, jobs: Iterable[tuple[JobSpec, str]]) -> None:

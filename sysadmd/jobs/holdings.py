@@ -17,7 +17,9 @@ from sysadmd.jobs.ending import Progress
 
 @dataclass(slots=True)
 class Holding:
-    """One lease. `until` and `stored` are monotonic; `ended`: its job was asked to end. `said` waits to be stored."""
+    """One lease. `until` and `stored` are monotonic; `ended`: its job was asked to end; `over`: its attempt is at its
+    end, which is about to be stored. `said` waits to be stored.
+    """
 
     lease: str
     job_id: str
@@ -26,6 +28,7 @@ class Holding:
     until: float
     stored: float
     ended: bool = False
+    over: bool = False
     progress: float | None = None
     said: Progress | None = None
     written: float = 0.0
@@ -50,7 +53,8 @@ class Holdings:
         return self._held.get(lease)
 
     def add(self, holding: Holding) -> None:
-        """A lease was given out."""
+        """A lease was given out, or one of an earlier server was renewed."""
+        self.drop(holding.lease)
         self._held[holding.lease] = holding
         self._by_job.setdefault(holding.job_id, set()).add(holding.lease)
         self._running.setdefault(holding.worker, Counter())[holding.name] += 1
@@ -64,6 +68,18 @@ class Holdings:
         leases.discard(lease)
         if not leases:
             del self._by_job[holding.job_id]
+        self._runs_no_more(holding)
+
+    def over(self, lease: str) -> None:
+        """An attempt is at its end and about to be stored so: it counts no more for what its worker may take."""
+        holding = self._held.get(lease)
+        if holding is not None:
+            self._runs_no_more(holding)
+
+    def _runs_no_more(self, holding: Holding) -> None:
+        if holding.over:
+            return
+        holding.over = True
         running = self._running[holding.worker]
         running[holding.name] -= 1
         if running[holding.name] <= 0:
@@ -83,6 +99,11 @@ class Holdings:
     def count(self, worker: str) -> int:
         """Attempts that a worker runs."""
         return sum(self.running(worker).values())
+
+    def lengthen(self, seconds: float) -> None:
+        """Let all of them last for so much longer."""
+        for holding in self._held.values():
+            holding.until += seconds
 
     def leases(self) -> list[str]:
         """All of them."""

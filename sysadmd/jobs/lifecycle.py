@@ -36,6 +36,8 @@ STOPPED = frozenset({"error", "inactive", "killed"})
 """States of a job that a restart replaces by a new one."""
 LOST_DELAY = 5.0
 """Seconds until a step whose worker vanished is tried again; doubled with each try, its `retry_delay` at most."""
+DEFER_LEAST = 1.0
+"""Seconds of the shortest deferral. It costs no try, so a job might else begin a thousand times a second."""
 
 
 class QueuedJob(msgspec.Struct, frozen=True, gc=False):
@@ -184,7 +186,7 @@ def finish(job: QueuedJob, step: QueuedStep, end: End, now: float) -> Change:
         job, skip = _closed(job, ok=True)
         return _settled(job, _replace(step, state="ok"), now, rest="skipped" if skip else None)
     if end.outcome == "deferred":
-        after = now + (job.defer_delay if end.delay is None else end.delay)
+        after = now + max(DEFER_LEAST, job.defer_delay if end.delay is None else end.delay)
         step = _replace(step, state="deferred", tries_used=step.tries_used - 1, run_after=after)
         counters = count.back(job.counters, "deferred")
         used = step.tries_used if job.single else job.tries_used

@@ -1,4 +1,4 @@
-"""The queue as one caller may use it: each job by the rights that the caller's scope has to its name.
+"""The queue as one caller may use it: each job by the rights that the caller's scope has to it (rights.py).
 
 In lists a job that may not be read has no other name than `UnauthorizedJob`, and no id. Asked for by id it is refused.
 A filter by name or owner would tell by the number of such rows what they are, so there they are left out.
@@ -21,6 +21,7 @@ from sysadmd.jobs import shown
 from sysadmd.jobs.output_reading import read_text, size_of
 from sysadmd.jobs.queue import Queue
 from sysadmd.jobs.references import Reference, find, find_all, is_name
+from sysadmd.jobs.rights import is_anothers_transfer, may
 from sysadmd.jobs.shown import Shown
 from sysadmd.jobs.spec import JobSpec
 from sysadmd.jobs.views import AttemptView, HistoryPage, JobView
@@ -102,7 +103,7 @@ class PermittedJobs:
     async def find(self, reference: Reference, right: str = "read", path: str = "args.job") -> JobView:
         """The job that is meant. Raises NotFound, BadRequest and Forbidden."""
         view = await find(self._queue, reference, path)
-        self._check(view.name, right)
+        self._check_job(view, right)
         return view
 
     async def detail(self, reference: Reference) -> tuple[Shown, list[Any]]:
@@ -126,7 +127,7 @@ class PermittedJobs:
         views = await self._queue.listing(
             states=states, name=name, owner=owner, kinds=kinds, archived=archived, after=after, limit=limit
         )
-        rows = [shown.row(view) if self._caller.may_job(view.name) else shown.masked_row(view) for view in views]
+        rows = [shown.row(view) if may(self._caller, view) else shown.masked_row(view) for view in views]
         if name is not None or owner is not None:
             rows = [row for row in rows if "id" in row]
         return rows, views[-1].seq if len(views) == limit else None
@@ -208,8 +209,13 @@ class PermittedJobs:
                 self._check(str(reference), "run")  # before it could tell whether there are any
         views = await find_all(self._queue, wanted)
         for view in views:
-            self._check(view.name, "run")
+            self._check_job(view, "run")
         return [view.id for view in views]
+
+    def _check_job(self, view: JobView, right: str) -> None:
+        self._check(view.name, right)
+        if is_anothers_transfer(self._caller, view):
+            raise Forbidden(f"{self._caller.account} may not {right} this job: it is somebody else's transfer")
 
     def _check(self, name: str, right: str) -> None:
         if not self._caller.may_job(name, right):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -87,6 +88,7 @@ class Queue(JobReader):
         self._holdings = Holdings()
         self._tally = Tally()
         self._presence = Presence(self._holdings)
+        self._outcomes: Counter[str] = Counter()
         self._work: dict[asyncio.Event, frozenset[str]] = {}
         self._upkeep = Upkeep(
             self._asking,
@@ -168,12 +170,15 @@ class Queue(JobReader):
         claims: list[Claim] = await self._asking.ask(Phase.CLAIM, lambda turn, _: claim(turn, request))
         return claims
 
-    async def wait_work(self, kinds: frozenset[str], timeout: float) -> bool:
+    async def wait_work(self, kinds: frozenset[str], timeout: float, *, seen: int | None = None) -> bool:
         """Wait until something of these kinds may be claimable, or for `timeout` seconds (then False).
 
-        To be called right after a claim that gave nothing, or less than asked for: what becomes ready from then on is
-        seen. A worker should claim after a timeout too: another server may have enqueued.
+        To be called right after a claim that gave nothing, or less than asked for; `seen` is what `wakes` was before
+        it: without, what became ready meanwhile is not seen. A worker should claim after a timeout too: another server
+        may have enqueued.
         """
+        if seen is not None and seen != self.wakes:
+            return True
         event = asyncio.Event()
         self._work[event] = kinds
         try:
@@ -202,7 +207,7 @@ class Queue(JobReader):
             holding = self._holdings.get(lease)
             if holding is None:
                 unknown.append(lease)
-            elif holding.until >= now:
+            else:  # not reaped yet, so it is still theirs, however late
                 holding.until = now + seconds
                 if now - holding.stored >= seconds / 3:
                     holding.stored = now
@@ -210,12 +215,10 @@ class Queue(JobReader):
                 if not holding.ended:
                     holds.add(lease)
         if unknown:
-            found = await self._asking.ask(
-                Phase.REPORT,
-                lambda turn, _: {one for one in unknown if ending.renew(turn, one)},
-                leases=unknown,
-            )
-            holds |= found
+            found = await self._asking.ask(Phase.REPORT, lambda turn, _: ending.adopt(turn, unknown), leases=unknown)
+            for lease, (job, worker, ended) in found.items():
+                self._holdings.add(Holding(lease, job.id, job.name, worker, now + seconds, now, ended=ended))
+            holds |= {lease for lease, (_, _, ended) in found.items() if not ended}
         return holds
 
     def _store_renewal(self, lease: str) -> None:
@@ -273,6 +276,7 @@ class Queue(JobReader):
         said = holding.said if holding is not None else None
         if holding is not None:
             holding.said = None
+            self._holdings.over(lease)
 
         def call(turn: Turn, _: Any) -> bool:
             if said is not None:
@@ -336,6 +340,10 @@ class Queue(JobReader):
         """Jobs in the queue by name, state and flags, by state and name."""
         return self._tally.rows(self._holdings.progress())
 
+    def outcomes(self) -> dict[str, int]:
+        """Attempts that ended since this process began, by outcome (views.End)."""
+        return dict(self._outcomes)
+
     def workers(self) -> list[WorkerView]:
         """Workers that claimed through this server and were heard of lately."""
         return self._presence.listed(self._clock())
@@ -355,6 +363,7 @@ class Queue(JobReader):
     def _landed(self, turn: Turn, asks: Sequence[Ask]) -> None:
         """A turn is stored: what is in memory follows."""
         self._tally.move(turn.counts)
+        self._outcomes.update(turn.outcomes)
         now = self._monotonic()
         for ask in asks:
             if ask.phase is Phase.CLAIM and ask.error is None:

@@ -16,6 +16,7 @@ from sysadmd.store import Store
 from sysadmd.store.tables import attempt as attempts
 from sysadmd.store.tables import event as events
 from sysadmd.store.tables import job as jobs
+from sysadmd.store.tables import job_count
 from sysadmd.store.tables import step as steps
 
 ROWS_MAX = 1000
@@ -74,7 +75,9 @@ def listing(
     wanted = wanted.order_by(jobs.c.seq.desc()).limit(size)
     if archived is False:
         # State by state: so each part is read in the order of the index of what is in the queue.
-        parts = LIVE_STATES if states is None else sorted(LIVE_STATES & set(states))
+        parts = LIVE_STATES if states is None else LIVE_STATES & set(states)
+        if name is not None:
+            parts = parts & _states_of(connection, name)
         found = [
             job for state in parts for job in _jobs(connection, wanted.where(jobs.c.live == 1, jobs.c.state == state))
         ]
@@ -98,16 +101,32 @@ def page(
     """A part of the jobs in the queue, and how many there are. `span` gives the first row and the number of rows, once
     it knows how many; it is for those who count pages, and slower than `listing` far from the beginning.
     """
+    total = _counted(connection, states, names)
     mine = _MINE & (jobs.c.live == 1)
     if states is not None:
         mine &= jobs.c.state.in_(sorted(states))
     if names is not None:
         mine &= jobs.c.name.in_(sorted(names))
-    total = connection.execute(select(func.count()).select_from(jobs).where(mine)).scalar() or 0
     start, limit = span(total)
     order = [column.desc() if descending else column for column in (jobs.c[sort], jobs.c.seq)]
     wanted = _select().where(mine).order_by(*order).offset(start).limit(_rows(limit))
     return (_jobs(connection, wanted) if limit > 0 else []), total
+
+
+def _states_of(connection: Connection, name: str) -> set[str]:
+    """The states that jobs of this name in the queue are in: among those of others none needs to be looked for."""
+    kept = select(job_count.c.state).where(job_count.c.name == name, job_count.c.n > 0)
+    return set(connection.execute(kept).scalars())
+
+
+def _counted(connection: Connection, states: Collection[str] | None, names: Collection[str] | None) -> int:
+    """How many jobs are in the queue, by what is kept of that: the jobs themselves may be a million (counts.py)."""
+    kept = select(func.sum(job_count.c.n)).where(job_count.c.name != "")
+    if states is not None:
+        kept = kept.where(job_count.c.state.in_(sorted(states)))
+    if names is not None:
+        kept = kept.where(job_count.c.name.in_(sorted(names)))
+    return int(connection.execute(kept).scalar() or 0)
 
 
 def list_steps(connection: Connection, job_id: str, after: int | None = None, limit: int = 100) -> list[StepView]:
@@ -120,13 +139,14 @@ def list_steps(connection: Connection, job_id: str, after: int | None = None, li
 
 
 def list_attempts(connection: Connection, job_id: str, idx: int | None = None) -> list[AttemptView]:
-    """Attempts of a step (None: of all steps) in order."""
+    """Attempts of a step (None: of all steps) in order; of many, the latest ROWS_MAX."""
     names = table.OpenAttempt.__struct_fields__
     wanted = select(*(attempts.c[name] for name in names)).where(attempts.c.job_id == job_id)
     if idx is not None:
         wanted = wanted.where(attempts.c.idx == idx)
-    rows = connection.execute(wanted.order_by(attempts.c.idx, attempts.c.n).limit(ROWS_MAX)).mappings()
-    return [attempt_view(table.OpenAttempt(**{name: row[name] for name in names})) for row in rows]
+    latest = wanted.order_by(attempts.c.idx.desc(), attempts.c.n.desc()).limit(ROWS_MAX)
+    rows = connection.execute(latest).mappings().all()
+    return [attempt_view(table.OpenAttempt(**{name: row[name] for name in names})) for row in reversed(rows)]
 
 
 def history(
@@ -234,7 +254,7 @@ class JobReader:
         return await self._store.read(lambda connection: list_steps(connection, job_id, after, limit))
 
     async def attempts(self, job_id: str, idx: int | None = None) -> list[AttemptView]:
-        """Attempts of a step (None: of all steps) in order, 1000 at most."""
+        """Attempts of a step (None: of all steps) in order; of many, the latest 1000."""
         return await self._store.read(lambda connection: list_attempts(connection, job_id, idx))
 
     async def history(

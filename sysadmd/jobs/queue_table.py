@@ -115,6 +115,13 @@ _UPDATE_JOB = Prepared(
     update(jobs).where(*_old(["id"], jobs)).values(rev=jobs.c.rev + literal_column("1"), **_bound(_JOB_UPDATED)),
     _names(["id"], _JOB_UPDATED),
 )
+# SQLite writes the entry of each index anew whose column is named in an update, changed or not.
+_INDEXED = {"state", "due_at", "archived_at", "ready_key", "live"}
+_JOB_QUIET = tuple(name for name in _JOB_UPDATED if name not in _INDEXED)
+_UPDATE_QUIET = Prepared(
+    update(jobs).where(*_old(["id"], jobs)).values(rev=jobs.c.rev + literal_column("1"), **_bound(_JOB_QUIET)),
+    _names(["id"], _JOB_QUIET),
+)
 _UPDATE_STEP = Prepared(
     update(steps).where(*_old(["job_id", "idx"], steps)).values(_bound(STEP_MOVING)),
     _names(["job_id", "idx"], STEP_MOVING),
@@ -234,6 +241,8 @@ class Rows:
         self.new_jobs: list[Values] = []
         self.new_steps: list[Values] = []
         self.jobs: dict[str, QueuedJob] = {}
+        self.quiet: dict[str, QueuedJob] = {}
+        """Jobs that changed in nothing that an index has."""
         self.steps: dict[tuple[str, int], tuple[QueuedJob, QueuedStep]] = {}
         self.new_attempts: list[Values] = []
         self.attempts: dict[str, OpenAttempt] = {}
@@ -245,6 +254,14 @@ class Rows:
     def insert_job(self, job: QueuedJob, args: Any) -> None:
         """A new job; its steps follow."""
         self.new_jobs.append((*_job_fixed(job), *_job_moving(job), rank_of(job), encode(args), job.id, 0))
+
+    def update_job(self, old: QueuedJob, job: QueuedJob) -> None:
+        """The new form of a job."""
+        if job.id not in self.jobs and _job_indexed(old) == _job_indexed(job):
+            self.quiet[job.id] = job
+        else:
+            self.quiet.pop(job.id, None)
+            self.jobs[job.id] = job
 
     def insert_step(self, job: QueuedJob, step: QueuedStep, spec: Any) -> None:
         """A new step of a job."""
@@ -260,6 +277,7 @@ class Rows:
         _INSERT_STEP.run(connection, self.new_steps)
         _INSERT_ATTEMPT.run(connection, self.new_attempts)
         _UPDATE_JOB.run(connection, [(job.id, *_job_moving(job)) for job in self.jobs.values()])
+        _UPDATE_QUIET.run(connection, [(job.id, *_job_quiet(job)) for job in self.quiet.values()])
         changed = [(step.job_id, step.idx, *_step_moving(job, step)) for job, step in self.steps.values()]
         _UPDATE_STEP.run(connection, changed)
         keyed = [
@@ -278,6 +296,8 @@ def rank_of(job: QueuedJob) -> int:
 
 _job_fixed = attrgetter(*JOB_FIXED)
 _job_same = attrgetter(*JOB_MOVING)
+_job_indexed = attrgetter("state", "due_at", "archived_at", "ready")
+_job_unindexed = attrgetter(*(name for name in JOB_MOVING if name not in _INDEXED))
 _step_fixed = attrgetter(*STEP_FIXED)
 _attempt_key = attrgetter(*ATTEMPT_KEY)
 _attempt_fixed = attrgetter(*ATTEMPT_FIXED)
@@ -288,6 +308,10 @@ def _job_moving(job: QueuedJob) -> Values:
     ready = ready_key(job) if job.ready else None
     live = None if job.archived_at else 1
     return (*_job_same(job), encode(job.counters), encode(job.last_error), ready, live)
+
+
+def _job_quiet(job: QueuedJob) -> Values:
+    return (*_job_unindexed(job), encode(job.counters), encode(job.last_error))
 
 
 def _step_moving(job: QueuedJob, step: QueuedStep) -> Values:

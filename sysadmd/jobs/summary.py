@@ -19,6 +19,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: dict[Key, int] = {}
+        self._states: dict[str, int] = {}
         self.dirty = False
         self.moves = 0
         """Turns so far: what was read from the store before the last of them is outdated."""
@@ -33,6 +34,9 @@ class Tally:
         found = {key: n for key, n in counts.items() if n}
         self.dirty = self.dirty or found != self._counts
         self._counts = found
+        self._states = {}
+        for (_, state, _), n in found.items():
+            self._states[state] = self._states.get(state, 0) + n
 
     def move(self, counts: Counts) -> None:
         """A turn has changed them."""
@@ -43,14 +47,12 @@ class Tally:
                 self._counts[key] = now
             else:
                 self._counts.pop(key, None)
+            self._states[key[1]] = self._states.get(key[1], 0) + n
             self.dirty = self.dirty or n != 0
 
     def counts(self) -> dict[str, int]:
         """Jobs by state."""
-        found: dict[str, int] = {}
-        for (_, state, _), n in self._counts.items():
-            found[state] = found.get(state, 0) + n
-        return found
+        return {state: n for state, n in self._states.items() if n > 0}
 
     def rows(self, progress: Iterable[tuple[str, float]]) -> list[SummaryRow]:
         """The rows by state and name; `progress` is that of what runs, by name."""

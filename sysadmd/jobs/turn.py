@@ -8,6 +8,7 @@ its connection.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -52,6 +53,8 @@ class Turn:
         """The earliest time that a job of this turn is to be looked at again."""
         self.killed: set[str] = set()
         """Jobs that run and whose end was asked for."""
+        self.outcomes: Counter[str] = Counter()
+        """How the attempts ended that ended in this turn."""
         self._jobs: dict[str, QueuedJob] = {}
         self._held: dict[str, tuple[OpenAttempt, QueuedStep]] = {}
         self._steps: dict[tuple[str, int], QueuedStep] = {}
@@ -160,7 +163,7 @@ class Turn:
         if job is not old:
             self._jobs[job.id] = job
             self.counts.move(old, job)
-            self.rows.jobs[job.id] = job
+            self.rows.update_job(old, job)
             self._watch(job)
         if step is not None:
             self._steps[step.job_id, step.idx] = step

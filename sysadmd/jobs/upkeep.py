@@ -13,11 +13,12 @@ summary    how many jobs there are, when that has changed, at most every three s
 here run by the monotonic clock. When the wall clock is set forward, every stored lease looks over at once; so after a
 jump nothing is reaped for the length of a lease, in which living workers renew. When it is set back, a stored lease
 or a retry may look as far away as the jump; what lies further ahead than it was ever put is brought back
-(flagging.py).
+(flagging.py). And when this process stood still for long, its own workers did too: their leases wait with them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -75,6 +76,8 @@ class Upkeep:
         self._next_due: float | None = None
         self._due: dict[str, float] = {}
         self._offset = clock() - monotonic()
+        self._stirred = asyncio.Event()
+        self._looked: float | None = None
         self._grace = 0.0
         self._next_schedule: float | None = 0.0
         self._jumped = True
@@ -84,9 +87,11 @@ class Upkeep:
         """Take over changed settings."""
         self._config = config
         self._next_schedule = 0.0
+        self._stirred.set()
 
     def landed(self, turn: Turn) -> None:
         """When to look for due jobs next."""
+        self._stirred.set()
         if turn.next_due is not None:
             self._next_due = turn.next_due if self._next_due is None else min(self._next_due, turn.next_due)
 
@@ -103,11 +108,24 @@ class Upkeep:
                 log.exception("the upkeep of the job queue failed, it is tried again")
                 await anyio.sleep(FAILED)
             await anyio.sleep(TICK)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until there may be something to do: an idle queue wakes nobody."""
+        if len(self._holdings) or self._tally.dirty:
+            return
+        now = self._clock()
+        times = [time - now for time in (self._next_due, self._next_schedule) if time is not None]
+        self._stirred.clear()
+        with anyio.move_on_after(max(0.0, min([LOOK_EVERY, *times]))):
+            await self._stirred.wait()
+        self._looked = None
 
     async def look(self) -> None:
         """Do what is due now."""
         self._notice_jump()
         now = self._monotonic()
+        self._notice_standstill(now)
         if self._is_due("look", now, LOOK_EVERY):
             await self._look_around()
         if self._jumped and self._next_due is not None:
@@ -130,7 +148,9 @@ class Upkeep:
     async def _run_schedules(self) -> None:
         """Enqueue what the clock says. Look again at the next time of a schedule, which may be changed by others."""
         wanted = self._config.schedules
-        if not wanted or self._next_schedule is None or self._next_schedule > self._clock():
+        if not wanted:
+            self._next_schedule = None
+        if self._next_schedule is None or self._next_schedule > self._clock():
             return
         from sysadmd.jobs.schedule import run_due
 
@@ -150,6 +170,14 @@ class Upkeep:
             self._due.clear()
             self._next_due, self._next_schedule, self._jumped = 0.0, 0.0, True
         self._offset = offset
+
+    def _notice_standstill(self, now: float) -> None:
+        """Time in which this process did not run, stopped or starved, counts for no lease: nobody could renew one."""
+        stood = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
+        if stood > self._config.jobs.lease / 2:
+            log.warning("nothing ran here for %.0f s; the leases of this process are longer by that", stood)
+            self._holdings.lengthen(stood)
 
     async def _look_around(self) -> None:
         """What other servers did, and what an earlier run of this one left."""

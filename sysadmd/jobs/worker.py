@@ -15,7 +15,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import anyio
@@ -95,15 +96,17 @@ class Worker:
         self._queue, self._workshop, self._gate, self._monotonic = queue, workshop, gate, monotonic
         self._works: dict[str, Work] = {}
         self._taken: Counter[str] = Counter()
+        self._ending: Counter[str] = Counter()
         self._leaving = self._draining = False
         self._claiming = False
-        self._changed = anyio.Event()
+        self._changed, self._began = anyio.Event(), anyio.Event()
+        self._changes = 0
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @property
     def running(self) -> int:
-        """Attempts under way."""
-        return self._taken.total()
+        """Attempts under way, those that are at their end and not told of yet included."""
+        return self._taken.total() + self._ending.total()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `drain` is over, or cancelled: then what runs is killed and its leases run out."""
@@ -154,7 +157,7 @@ class Worker:
                 with anyio.move_on_after(LOOK if rooms else None):
                     await self._change()
                 continue
-            self._claiming = True
+            self._claiming, before = True, self._changes
             try:
                 wanting = [kind for kind, room in rooms.items() if await self._claimed(kind, room) < room]
             except Exception as error:  # noqa: BLE001 - whatever it is, a worker goes on
@@ -168,7 +171,8 @@ class Worker:
             if self._queue.halted(self.worker):
                 log.info("leaving, as all workers were asked to", worker=self.worker.id)
                 self._leaving = True
-            elif wanting and not self._leaving:
+            elif wanting and self._changes == before and not self._leaving:
+                # An end that was stored beside the claim may have let more of its name run.
                 await self._wait_for_work(frozenset(wanting))
         self._wake()
 
@@ -212,9 +216,11 @@ class Worker:
                 await self._finish(claim, postponed(error), lambda: until)
                 return
             self._works[claim.lease] = work
+            self._began.set()
             try:
                 end = await self._run(work)
-                await self._finish(claim, end, lambda: work.until)
+                async with self._room_for_next(claim.job.kind):
+                    await self._finish(claim, end, lambda: work.until)
             finally:
                 del self._works[claim.lease]
                 work.output.close()
@@ -222,15 +228,38 @@ class Worker:
             self._taken[claim.job.kind] -= 1
             self._wake()
 
+    @asynccontextmanager
+    async def _room_for_next(self, kind: str) -> AsyncIterator[None]:
+        """Free the slot of an attempt while its end is told, so that the next claim shares the end's transaction.
+
+        Ends that cannot be told take no more slots than there are.
+        """
+        early = self._ending[kind] < self._slots[kind]
+        if early:
+            self._taken[kind] -= 1
+            self._ending[kind] += 1
+            self._wake()
+        try:
+            yield
+        finally:
+            if early:
+                self._taken[kind] += 1
+                self._ending[kind] -= 1
+
+    async def _tell_start(self, work: Work, pid: int | None, pid_start: str | None) -> None:
+        try:
+            held = await self._queue.started(work.lease, pid=pid, pid_start=pid_start)
+        except Exception as error:  # noqa: BLE001 - it runs; a queue that is away is told of the end
+            log.warning("a start cannot be told", job=work.claim.job.id, reason=str(error) or repr(error))
+            return
+        if held is False and self._works.get(work.lease) is work:
+            work.stop("lost", "its lease was lost", at_once=True)
+
     async def _run(self, work: Work) -> End:
         async def began(pid: int | None, pid_start: str | None) -> None:
-            try:
-                held = await self._queue.started(work.lease, pid=pid, pid_start=pid_start)
-            except Exception as error:  # noqa: BLE001 - it runs; a queue that is away is told of the end
-                log.warning("a start cannot be told", job=work.claim.job.id, reason=str(error) or repr(error))
-                return
-            if held is False:
-                work.stop("lost", "its lease was lost", at_once=True)
+            assert self._tasks is not None
+            # Whoever ends before the start is stored need not wait for that.
+            self._tasks.start_soon(self._tell_start, work, pid, pid_start)
 
         try:
             if self._draining:
@@ -260,6 +289,7 @@ class Worker:
 
     async def _renew_leases(self) -> None:
         while True:
+            await self._some()
             shortest = min((work.claim.lease_seconds for work in self._works.values()), default=RENEW_MOST)
             await anyio.sleep(min(RENEW_MOST, shortest / 3))
             if self._works:
@@ -287,10 +317,10 @@ class Worker:
 
     async def _look(self) -> None:
         while True:
+            await self._some()
             await anyio.sleep(LOOK)
-            works = list(self._works.values())
-            await self._tell_progress(works)
-            self._watch_outputs(works)
+            await self._tell_progress(list(self._works.values()))
+            self._watch_outputs()
 
     async def _tell_progress(self, works: list[Work]) -> None:
         for work in works:
@@ -301,19 +331,36 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - the next word replaces it
                     log.debug("progress cannot be told", job=work.claim.job.id, reason=str(error) or repr(error))
 
-    def _watch_outputs(self, works: list[Work]) -> None:
-        """End what passes the cap, and what has grown on a disk that is full: who writes nothing does not fill it."""
-        for work in works:
-            size = work.output.size
-            if size > self.limits.output_cap:
-                work.stop("output_limit", f"its output has passed {self.limits.output_cap} bytes", at_once=True)
-            elif size > work.seen_size and work.output.disk_use >= self.limits.disk_ceiling:
-                work.stop("output_limit", f"the disk is {work.output.disk_use:.0%} full", at_once=True)
-            work.seen_size = size
+    def _watch_outputs(self) -> None:
+        """End what passes the cap, and what has grown on a disk that is full: who writes nothing does not fill it.
+
+        It looks at what runs now: what has ended while progress was told has no open output any more.
+        """
+        for work in self._works.values():
+            try:
+                self._watch_output(work)
+            except OSError as error:
+                log.warning("an output cannot be looked at", job=work.claim.job.id, reason=str(error))
+
+    def _watch_output(self, work: Work) -> None:
+        size = work.output.size
+        if size > self.limits.output_cap:
+            work.stop("output_limit", f"its output has passed {self.limits.output_cap} bytes", at_once=True)
+        elif size > work.seen_size and work.output.disk_use >= self.limits.disk_ceiling:
+            work.stop("output_limit", f"the disk is {work.output.disk_use:.0%} full", at_once=True)
+        work.seen_size = size
 
     # Waiting for one another
 
+    async def _some(self) -> None:
+        """Wait until something runs: a worker without work has no timers."""
+        while not self._works:
+            if self._began.is_set():
+                self._began = anyio.Event()
+            await self._began.wait()
+
     def _wake(self) -> None:
+        self._changes += 1
         self._changed.set()
         self._changed = anyio.Event()
 

@@ -183,7 +183,7 @@ class App:
         """Made by the first scrape: a start need not wait for an import that many servers never use."""
         from sysadmd.server.metrics import Metrics
 
-        return Metrics(self.engine, self.events, self.dispatcher, self.links)
+        return Metrics(self.engine, self.events, self.dispatcher, self.queue, self.links)
 
     # Control
 

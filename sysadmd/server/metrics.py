@@ -14,15 +14,20 @@ from prometheus_client.process_collector import ProcessCollector
 
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
+from sysadmd.jobs.queue import Queue
 from sysadmd.rpc.engine import Engine
 from sysadmd.server.links import Links
+
+JOB_STATES = ("pending", "running", "deferred", "failed", "error", "inactive", "killed")
+"""States of a job in the queue; a complete one has left it."""
 
 
 class Metrics:
     """Prometheus metrics of one server (text format 0.0.4)."""
 
-    def __init__(self, engine: Engine, events: EventLog, dispatcher: Dispatcher, links: Links) -> None:
+    def __init__(self, engine: Engine, events: EventLog, dispatcher: Dispatcher, queue: Queue, links: Links) -> None:
         self._engine, self._events, self._dispatcher, self._links = engine, events, dispatcher, links
+        self._queue = queue
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -54,7 +59,21 @@ class Metrics:
         for state, number in sorted(self._dispatcher.figures().items()):
             processes.add_metric([state], number)
         yield processes
+        yield from self._job_figures()
         yield from self._link_figures()
+
+    def _job_figures(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("sysadmd_jobs", "Jobs in the queue by state", labels=["state"])
+        counts = self._queue.counts()
+        for state in JOB_STATES:
+            jobs.add_metric([state], counts.get(state, 0))
+        attempts = CounterMetricFamily(
+            "sysadmd_job_attempts", "Attempts of jobs that ended, by outcome", labels=["outcome"]
+        )
+        for outcome, number in sorted(self._queue.outcomes().items()):
+            attempts.add_metric([outcome], number)
+        workers = GaugeMetricFamily("sysadmd_workers", "Workers of the queue", value=len(self._queue.workers()))
+        yield from (jobs, attempts, workers)
 
     def _link_figures(self) -> Iterator[Metric]:
         links = GaugeMetricFamily("sysadmd_bridge_links", "Links to bridges by state", labels=["name", "state"])

@@ -25,7 +25,7 @@ from sysadmd.jobs.workshop import Workshop
 from sysadmd.server import logs
 from sysadmd.server.lifecycle import EXIT_USAGE
 from sysadmd.server.notify import notify
-from sysadmd.server.workers import NAME, OUTPUT, home_of, identity, make_pool
+from sysadmd.server.workers import NAME, OUTPUT, home_of, identity, machine_gate, make_pool
 from sysadmd.store.lock import StateLock
 
 log = structlog.get_logger(__name__)
@@ -80,7 +80,8 @@ async def _main(config: Config, name: str, slots: int) -> None:
     registry, pool = Registry(), make_pool(config, name)
     me = identity(config, name, slots)
     workshop = Workshop(config.state_dir / OUTPUT, pool, registry)
-    worker = Worker(RemoteQueue(client), workshop, me, config.limits, slots={"task": slots})
+    room = machine_gate(config)
+    worker = Worker(RemoteQueue(client), workshop, me, config.limits, slots={"task": slots}, gate=room)
     try:
         async with anyio.create_task_group() as tasks:
             await tasks.start(pool.run)

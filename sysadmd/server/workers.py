@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,8 @@ import anyio.abc
 
 from sysadmd.config import Config
 from sysadmd.jobs import views
+from sysadmd.jobs.gate import gate
+from sysadmd.jobs.local_queue import LocalQueue
 from sysadmd.jobs.queue import Queue
 from sysadmd.jobs.tasks.catalogue import Catalogue
 from sysadmd.jobs.tasks.leftovers import Leftovers
@@ -51,6 +54,11 @@ def identity(config: Config, name: str, slots: int) -> views.Worker:
     return views.Worker(id=f"{name}@{config.node}", host=config.node, started_at=time.time(), slots=slots)
 
 
+def machine_gate(config: Config) -> Callable[[], bool]:
+    """Whether the machine has room for more work, by the configuration."""
+    return gate(config.jobs.max_load, config.jobs.min_memory)
+
+
 class Workers:
     """The worker of a server. `catalogue` is there also where the server runs nothing itself."""
 
@@ -65,7 +73,8 @@ class Workers:
         slots = {"task": config.jobs.task_slots, "transfer": config.jobs.transfer_slots}
         if any(slots.values()):
             me = identity(config, NAME, sum(slots.values()))
-            self._worker = Worker(queue, self._workshop, me, config.limits, slots=slots)
+            room = machine_gate(config)
+            self._worker = Worker(LocalQueue(queue), self._workshop, me, config.limits, slots=slots, gate=room)
             queue.on_kill.append(self._worker.killed)
 
     @property
@@ -92,7 +101,7 @@ class Workers:
     def reconfigure(self, config: Config) -> None:
         """Take over changed limits and sites."""
         self._config = config
-        self._sites.reconfigure(config.sites)
+        self._sites.reconfigure(config.sites, config.limits)
         self.pool.limits = config.limits
         if self._worker is not None:
             self._worker.limits = config.limits

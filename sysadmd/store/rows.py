@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from sysadmd.store import tables
 
@@ -47,13 +47,17 @@ def disown_attempts(connection: Connection) -> None:
     """Make the open attempts of a restored database those of no living executor, so that the dispatcher calls them lost
     unless an executor says that it runs them; sent again, a command of long ago would run a second time.
 
-    Steps that still wait count their attempts from a random number on: the history that this database was taken from
-    went on, and an executor answers for the attempt of the same name that it was given there.
+    Steps of the dispatcher that still wait count their attempts from a random number on: the history that this database
+    was taken from went on, and an executor answers for the attempt of the same name that it was given there.
     """
     open_attempts = update(tables.attempt).where(tables.attempt.c.outcome.is_(None))
     connection.execute(open_attempts.values(worker_id=NOBODY))
     waiting = update(tables.step).where(tables.step.c.state == "waiting", tables.step.c.type == "command")
     connection.execute(waiting.values(tries_used=tables.step.c.tries_used + 1 + secrets.randbelow(1_000_000)))
+    # The queue numbers attempts apart from tries; the outputs of those that the other history made have names too.
+    queued = (tables.step.c.type != "command") & tables.step.c.state.not_in(["ok", "failed", "skipped", "killed"])
+    begun = func.coalesce(tables.step.c.starts, 0) + 1 + secrets.randbelow(1_000_000)
+    connection.execute(update(tables.step).where(queued).values(starts=begun))
 
 
 def get_meta(connection: Connection, key: str) -> str | None:

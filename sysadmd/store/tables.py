@@ -45,14 +45,14 @@ metadata = MetaData(
 )
 
 
-def _live_unique(name: str, column: str) -> Index:
+def _live_unique(name: str, *columns: str) -> Index:
     """Unique among jobs that are not final, so that an old job never blocks a new one of the same name.
 
     The condition is said for SQLite only: naming another dialect here would import it, a seventh of a start, and the
     indexes of a database are made by the migrations, which name both.
     """
     live: ColumnElement[bool] = literal_column("state").not_in(FINAL_STATES)
-    return Index(name, column, unique=True, sqlite_where=live)
+    return Index(name, *columns, unique=True, sqlite_where=live)
 
 
 def _where(name: str, column: str, *more: str) -> Index:
@@ -249,7 +249,7 @@ job = Table(
     _where("ix_job_live", "live", "state", "seq"),
     _where("ix_job_ready", "ready_key", "rank", "seq"),
     _where("ix_job_due", "due_at"),
-    _live_unique("uq_job_ext_id_live", "ext_id"),
+    _live_unique("uq_job_ext_id_live", "kind", "ext_id"),
     _live_unique("uq_job_unique_key_live", "unique_key"),
 )
 

@@ -76,7 +76,7 @@ async def _dispatcher() -> AsyncIterator[object]:
     from sysadmd.store import Store
     from tests.integration.dispatcher_harness import running_executor
 
-    with _state_directory() as state:
+    with state_directory() as state:
         config = Config(state_dir=state, node="bench", socket=Socket(state / "sysadmd.sock"))
         store = Store.open(state / "sysadmd.db")
         events = EventLog(store, node="bench", limits=config.limits)
@@ -101,7 +101,7 @@ async def _dispatcher() -> AsyncIterator[object]:
 
 
 @contextmanager
-def _state_directory() -> Iterator[Path]:
+def state_directory() -> Iterator[Path]:
     """A directory on a real disk that is removed only minutes later.
 
     ext4 does not give an inode out again within some 35 seconds of its deletion, and searches past all of those one by

@@ -20,7 +20,7 @@ HEADER = (
     "|---|---|---:|---:|---:|---:|---|"
 )  # fmt: skip
 # Their versions decide the ratios: the first two are baselines, the others accelerate us.
-PACKAGES = ("websockets", "msgspec", "sqlalchemy", "jsonschema-rs", "uvloop")
+PACKAGES = ("websockets", "msgspec", "sqlalchemy", "jsonschema-rs", "uvloop", "huey")
 
 
 def number(value: float) -> str:

@@ -61,12 +61,12 @@ class Load:
                         await asyncio.sleep(pause)
             await asyncio.sleep(0.1)
 
-    async def ask(self, peer: Peer, key: str) -> bool:
-        """Whether there is a job now; not so when the server says that it cannot take it now."""
+    async def ask(self, peer: Peer, key: str, ballast: int = 0) -> bool:
+        """Whether there is a job now; not so when the server says that it cannot take it now. `ballast`: bytes more."""
         plan = self.asked.setdefault(key, self.chance.choice(PLANS))
         args = {
             "name": "sample.survives",
-            "args": {"place": str(self.place), "plan": plan},
+            "args": {"place": str(self.place), "plan": plan, "ballast": " " * ballast},
             "tries": 2 if plan == "fails" else 200,
             "retry_delay": 0.2,
             "defer_delay": 0.2,
@@ -205,6 +205,9 @@ class Books:
             self.attempts[row["job_id"]].append(row)
         notes = place / "notes"
         self.notes = Counter(notes.read_text().splitlines()) if notes.exists() else Counter[str]()
+
+    def close(self) -> None:
+        self.connection.close()
 
     def _rows(self, statement: str) -> list[sqlite3.Row]:
         return self.connection.execute(statement).fetchall()

@@ -440,3 +440,15 @@ async def test_a_fresh_server_has_no_account(tmp_path: Path) -> None:
     async with running_app(tmp_path, accounts={}) as live:
         for name, password in (("admin", "hans"), ("admin", "admin"), ("admin", "secret"), ("admin", "")):
             assert (await Api(live).get("login", username=name, password=password))["code"] == 401
+
+
+async def test_no_other_origin_may_read_the_answers(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, aiohttp.ClientSession() as http:
+        token = (await logged_in(live)).token
+        for verb in ("GET", "HEAD", "OPTIONS"):
+            for origin in ("https://evil.example", "null", live.rest_url):
+                headers = {"Authorization": f"Bearer {token}", "Origin": origin}
+                answer = await http.request(verb, f"{live.rest_url}/core4/api/v1/profile", headers=headers)
+                assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+                allowed = 405 if verb == "OPTIONS" else 200 if origin == live.rest_url else 403
+                assert answer.status == allowed, (verb, origin)

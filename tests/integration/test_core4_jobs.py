@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from sysadmd.errors import Unavailable
+from sysadmd.listen.sse import StreamOutlet
 from sysadmd.rpc.auditing import Noted
 from tests.integration.core4_client import HISTORY, Api, logged_in, user
 from tests.integration.task_scenes import Scene, scene
@@ -113,7 +114,7 @@ async def test_a_stream_ends_with_its_token(tmp_path: Path, monkeypatch: pytest.
         job_id = await enqueued(admin)
         async with asyncio.TaskGroup() as tasks:
             stream = tasks.create_task(blocks(admin, "GET", f"job/follow/{job_id}"))
-            while not any(session.peer.kind == "rest" for session in one.live.app.engine.sessions):
+            while not any(isinstance(session.outlet, StreamOutlet) for session in one.live.app.engine.sessions):
                 await anyio.sleep(0.02)
             await admin.post("logout")
         assert stream.result()[-1][0] == "close"

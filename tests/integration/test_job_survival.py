@@ -31,6 +31,7 @@ from tests.integration.job_chaos import (
 )
 from tests.integration.servers import RunningServer, running_server
 from tests.integration.task_packages import task_environment
+from tests.small_disks import mounted
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,9 @@ async def survive(tmp_path: Path, kills: int, seed: int) -> None:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         assert await server.end() == 0
-        books = Books(server.state_dir, place)
-        books.check(load)
-        books.check_events(follower)
+        with contextlib.closing(Books(server.state_dir, place)) as books:
+            books.check(load)
+            books.check_events(follower)
         assert list(processes_of(place)) == []
         found = (len(load.jobs), load.refused, dict(books.outcomes()), dict(victims), follower.breaks)
         log.info("%d jobs, %d refusals, attempts %s, victims %s, %d breaks of the follower", *found)
@@ -105,3 +106,29 @@ async def test_random_kills_lose_no_job_and_complete_none_twice(tmp_path: Path) 
 @pytest.mark.timeout(120 + 4 * MANY_KILLS)
 async def test_many_kills_lose_no_job_and_complete_none_twice(tmp_path: Path) -> None:
     await survive(tmp_path, MANY_KILLS, random.randrange(2**32))
+
+
+@pytest.mark.timeout(200)
+async def test_a_full_disk_refuses_jobs_and_loses_none(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    packages = task_environment(tmp_path)
+    config = settings(place, packages["PYTHONPATH"], slots=2)
+    load = Load(place, random.Random(SEED))
+    with mounted(tmp_path / "state", "32m") as state:
+        state.chmod(0o700)
+        async with running_server(tmp_path, config=config, environ=packages) as server:
+            ballast = state / "ballast"
+            room = os.statvfs(state)
+            ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - 3 * 1024 * 1024))
+            async with asyncio.timeout(100), server.connect() as peer:
+                while load.refused < 10:
+                    await load.ask(peer, f"key-{len(load.asked)}", ballast=100_000)
+                assert load.jobs
+                ballast.unlink()
+                while not await load.ask(peer, "afterwards"):
+                    await asyncio.sleep(0.2)
+            await settled(server, 60)
+            assert await server.end() == 0
+            with contextlib.closing(Books(state, place)) as books:
+                books.check(load)

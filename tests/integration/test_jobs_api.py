@@ -88,6 +88,7 @@ async def test_what_is_wrong_with_a_list_is_said(tmp_path: Path, query: str) -> 
 
 async def test_a_job_is_ended_taken_out_and_restarted(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http() as http:
+        await http.post("/queue/pause", json={"lane": "default"})  # what is restarted would run at once
         job = await made(http, LATER)
         async with http.post(f"{JOBS}/{job['seq']}/kill") as response:
             assert (response.status, (await response.json())["job"]["state"]) == (200, "killed")
@@ -119,6 +120,19 @@ async def test_a_request_that_is_sent_again_makes_one_job(tmp_path: Path) -> Non
     async with running_app(tmp_path) as live, live.http() as http:
         jobs = [await made(http, LATER, **{"Idempotency-Key": "k"}) for _ in range(2)]
         assert jobs[0]["id"] == jobs[1]["id"]
+
+
+async def test_secrets_among_the_arguments_of_a_task_are_not_audited(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.connect() as peer:
+        args = {"sleep": 1, "db_password": "hunter2", "apiToken": "hunter2"}
+        await peer.request("queue", "enqueue", {"name": DUMMY, "args": args})
+        (record,) = [
+            one
+            for one in (await peer.call("rpc", "audit", {"action": "list"}))["records"]
+            if one.get("method") == "queue/enqueue"
+        ]
+        assert "hunter2" not in str(record)
+        assert record["args"]["args"]["sleep"] == 1
 
 
 async def test_who_may_what(tmp_path: Path) -> None:
@@ -201,3 +215,41 @@ async def test_the_resources_are_documented(tmp_path: Path) -> None:
         paths = (await got(http, "/openapi.json"))["paths"]
         assert set(paths[JOBS]) == {"get"}
         assert set(paths[f"{JOBS}/{{job}}/output"]) == {"get"}
+
+
+async def test_only_administrators_are_workers(tmp_path: Path) -> None:
+    """Who claims a job gets its arguments, and says how it ended."""
+    worker = {"id": "w@h", "host": "h", "started_at": 0, "slots": 1}
+    calls: dict[str, dict[str, Any]] = {
+        "claim": {"worker": worker, "limit": 1, "kinds": ["task"]},
+        "renew": {"leases": ["0" * 32]},
+        "finish": {"lease": "0" * 32, "end": {"outcome": "ok"}},
+    }
+    async with running_app(tmp_path, jobs__task_slots=0) as live:
+        async with live.http() as http:
+            job = await made(http, {"name": DUMMY})
+        for account, code in (("oper", 403), (None, 401)):
+            async with live.connect(account) as peer:
+                for action, args in calls.items():
+                    reply = await peer.request("queue", "work", {"action": action, **args})
+                    assert reply["args"]["code"] == code, reply
+        assert (await live.app.queue.attempts(job["id"])) == []
+        async with live.connect() as admin:
+            assert await admin.call("queue", "work", {"action": "finish", **calls["finish"]}) == {"held": False}
+            (claim,) = (await admin.call("queue", "work", {"action": "claim", **calls["claim"]}))["claims"]
+            assert claim["job"]["id"] == job["id"]
+
+
+async def test_what_is_asked_of_jobs_is_in_the_audit_trail(tmp_path: Path) -> None:
+    async with running_app(tmp_path) as live, live.http() as http, live.connect() as admin:
+        location = f"{JOBS}/{(await made(http, LATER))['id']}"
+        async with http.delete(location) as response:
+            assert response.status == 200
+        async with live.http("view") as viewer, viewer.post(JOBS, json=LATER) as response:
+            assert response.status == 403
+        await live.app.events.submit(lambda connection: (None, ()))  # what was to be written is
+        found = await admin.call("rpc", "audit", {"action": "list", "limit": 20})
+        told = [(one.get("account"), one["kind"], one.get("method")) for one in found["records"]]
+        assert ("admin", "call", "queue/enqueue") in told
+        assert ("admin", "call", "queue/kill") in told
+        assert ("view", "refused", "queue/enqueue") in told

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import getpass
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +108,7 @@ async def test_a_list_is_json_and_may_be_filtered(tmp_path: Path) -> None:
         assert [(one["seq"], one["priority"], one["tries_max"]) for one in found] == [(2, 0, 1), (1, 3, 3)]
         assert (await sysadmd(server, "job", "list", "running")).out == ""
         assert (await sysadmd(server, "job", "counts")).json == {"pending": 2}
+        assert (await sysadmd(server, "status")).json["queue"] == {"pending": 2}
         taken = await sysadmd(server, "job", "enqueue", DUMMY, "--unique", "k")
         assert (taken.code, "unique_key" in taken.err) == (1, True)
 
@@ -127,6 +134,146 @@ async def test_lanes_are_paused_and_workers_listed(tmp_path: Path) -> None:
         assert "task" in worker["kinds"]
         assert DUMMY in (await sysadmd(server, "job", "tasks")).out.split()
 
+
+# On a terminal
+
+
+def on_terminal(server: RunningServer, *words: str, interrupt: bytes = b"") -> tuple[int, str]:
+    """Exit code and screen of a command; it is interrupted once `interrupt` was drawn."""
+    controller, terminal = pty.openpty()
+    environment = {**server.env, "TERM": "xterm", "COLUMNS": "160", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sysadmd", *words], env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    screen, interrupted = b"", not interrupt
+    with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+        while data := os.read(controller, 65536):
+            screen += data
+            if not interrupted and interrupt in screen:
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    os.close(controller)
+    return process.wait(), screen.decode()
+
+
+async def test_people_see_a_bar_a_table_and_no_json(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        code, screen = await asyncio.to_thread(on_terminal, server, "job", "enqueue", DUMMY, "sleep=1", "--follow")
+        assert code == 0
+        assert "slept for 1 seconds" in screen
+        assert "100 %" in screen
+        made = await enqueue(server, "--delay", "1h")
+        watched = ("job", "list", "--watch")
+        code, screen = await asyncio.to_thread(on_terminal, server, *watched, interrupt=made["id"].encode())
+        assert code == 130
+        assert "Progress" in screen
+        for words, said in (
+            (("list",), "Owner"),
+            (("show", "2"), "pending"),
+            (("workers",), "Slots"),
+            (("counts",), "1"),
+        ):
+            code, screen = await asyncio.to_thread(on_terminal, server, "job", *words)
+            assert (code, said in screen, "{" in screen) == (0, True, False)
+
+
+# coco
+
+
+async def coco(server: RunningServer, *words: str, code: int = 0) -> list[str]:
+    """The lines that it prints; those on standard error where it is to fail."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sysadmd.cli.coco", *words),
+        env=server.env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert process.returncode == code, err.decode()
+    return (err if code else out).decode().splitlines()
+
+
+async def test_coco_enqueues_the_example_and_shows_it(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        (job_id,) = await coco(server, "--enqueue", DUMMY, "sleep=1")
+        await until(server, job_id, "complete")
+        (shown,) = await coco(server, "--detail", job_id)
+        assert json.loads(shown)["job"]["args"] == {"sleep": 1}
+
+
+async def test_coco_reads_each_form_of_arguments_and_the_settings_among_them(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        assert "default" in await coco(server, "--pause")
+        for words in (["sleep:600", "priority:3", "attempts=2"], ['{"sleep": 601, "priority": 3, "attempts": 2}']):
+            (job_id,) = await coco(server, "--enqueue", DUMMY, *words)
+            job = (await sysadmd(server, "job", "show", job_id)).json["job"]
+            assert (job["args"]["sleep"] in {600, 601}, job["priority"], job["tries_max"]) == (True, 3, 2)
+        (said,) = await coco(server, "--enqueue", DUMMY, "sleep=600", code=1)
+        assert "unique_key" in said
+        head, *rows = await coco(server, "--listing", "pending")
+        assert head.split()[:6] == ["_id", "state", "flag", "progress", "prio", "attempts"]
+        assert [row.split()[1:6] for row in rows] == [["pending", "....", "0%", "3", "0/2"]] * 2
+        assert (await coco(server, "--info"))[1].split() == ["2", "pending", "....", DUMMY]
+        assert (await coco(server, "--alive"))[1].split()[0] == "working"
+        assert DUMMY in await coco(server, "--jobs")
+
+
+async def test_coco_ends_restarts_and_removes_by_name(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        await coco(server, "--pause", "default")
+        (job_id,) = await coco(server, "--enqueue", DUMMY, "sleep=600")
+        assert await coco(server, "--kill", DUMMY) == [job_id]
+        (again,) = await coco(server, "--restart", DUMMY)
+        assert again != job_id
+        assert await coco(server, "--resume", "default") == ["default"]
+        await until(server, again, "running")
+        await coco(server, "--kill", again)
+        await until(server, again, "killed")
+        assert await coco(server, "--remove", DUMMY) == [again]
+        (said,) = await coco(server, "--detail", DUMMY, code=1)
+        assert said.startswith("coco: no job in the queue")
+
+
+async def test_a_worker_of_cocos_works_until_it_is_sent_away(tmp_path: Path) -> None:
+    async with running_server(tmp_path, config=f'[jobs]\ntask_slots = 0\nuser = "{getpass.getuser()}"\n') as server:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sysadmd.cli.coco", "--worker", "w1"),
+            env=server.env,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            (job_id,) = await coco(server, "--enqueue", DUMMY, "sleep=0.1")
+            await until(server, job_id, "complete")
+            assert any(line.split()[-1].startswith("w1@") for line in await coco(server, "--alive"))
+            await coco(server, "--halt")
+            async with asyncio.timeout(30):
+                assert await worker.wait() == 0
+        finally:
+            if worker.returncode is None:
+                worker.kill()
+
+
+MISUSED = [
+    ((), "is needed"),
+    (("--kill",), "of what?"),
+    (("--halt", "now"), "too many words"),
+    (("--kill", "--remove", "x"), "exclude each other"),
+    (("--enqueue", "x", "{"), "no JSON object"),
+    (("--enqueue", "x", "word"), "no KEY=VALUE"),
+    (("--listing", "asleep"), "no state"),
+]
+
+
+async def test_what_coco_does_not_take_is_said(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        for words, said in MISUSED:
+            lines = await coco(server, *words, code=2)
+            assert (words, lines[0].startswith("coco: "), said in lines[0]) == (words, True, True)
+
+
+# What is wrong
 
 WRONG = [
     (("enqueue", DUMMY, "sleep"), 2, "no KEY=VALUE"),

@@ -343,6 +343,14 @@ async def test_the_same_key_asks_for_the_same_job(tmp_path: Path) -> None:
         assert (await paul.post("/list", SOMEFILE, **{"Idempotency-Key": "k"}))["id"] != first["id"]
 
 
+async def test_a_key_of_a_job_of_another_kind_is_refused(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        spec = JobSpec(kind="task", name="demo.Job")
+        await one.live.app.queue.enqueue(spec, owner="olga", request_key="k")
+        status, answer = await (await one.client("olga")).ask("POST", "/list", SOMEFILE, **{"Idempotency-Key": "k"})
+        assert (status, answer["code"]) == (409, 409)
+
+
 COPY = {**SOMEFILE, "dst_siteid": 14, "dst_filepath": "b"}
 WRONG: dict[str, tuple[str, Any, str]] = {
     "no site": ("/list", {"src_filepath": "a"}, "src_siteid"),
@@ -418,6 +426,16 @@ async def test_a_token_in_the_url_is_refused(tmp_path: Path) -> None:
     async with rig(tmp_path) as one:
         olga = await one.client("olga")
         assert (await olga.refused("GET", "/jobs?token=abc"))[0] == 403
+
+
+async def test_a_page_of_another_site_may_not_call(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        olga = await one.client("olga")
+        foreign = {**olga.headers, "Origin": "https://evil.example"}
+        for verb, path in (("GET", "/jobs"), ("POST", "/list")):
+            async with one.http.request(verb, API + path, headers=foreign, json=SOMEFILE) as response:
+                assert response.status == 403
+        assert await olga.get("/jobs") == []
 
 
 async def test_a_job_of_somebody_else_is_none(tmp_path: Path) -> None:

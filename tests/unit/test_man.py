@@ -11,6 +11,7 @@ import click
 import pytest
 
 from sysadmd.cli.app import app
+from sysadmd.cli.coco import coco
 from sysadmd_reference import man
 
 
@@ -24,7 +25,10 @@ def tree(command: click.Command, context: click.Context) -> Iterator[tuple[str, 
             yield from tree(child, click.Context(child, parent=context, info_name=name))
 
 
-COMMANDS = list(tree(app, click.Context(app, info_name="sysadmd")))
+COMMANDS = [
+    *tree(app, click.Context(app, info_name="sysadmd")),
+    *tree(coco, click.Context(coco, info_name="coco")),
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from sysadmd.cli.app import app
+from sysadmd.cli.coco import coco
 from sysadmd_reference.schema_text import cell
 
 
@@ -16,6 +17,7 @@ def page() -> str:
     parts = ["# Commands", "", *_walk(app, click.Context(app, info_name="sysadmd"))]
     if app.epilog:
         parts.append(app.epilog)
+    parts += ["", *describe(coco, click.Context(coco, info_name="coco"))]
     return "\n".join(parts) + "\n"
 
 

@@ -17,14 +17,16 @@ from click_man.core import write_man_pages
 
 from sysadmd import __version__
 from sysadmd.cli.app import app
+from sysadmd.cli.coco import coco
 
 
 def write(target: Path) -> None:
     """Make the directory hold exactly the pages of this version."""
     target.mkdir(parents=True, exist_ok=True)
-    for page in target.glob("sysadmd*.1"):
+    for page in [*target.glob("sysadmd*.1"), *target.glob("coco*.1")]:
         page.unlink()
     write_man_pages("sysadmd", readable(app, click.Context(app)), version=__version__, target_dir=str(target))
+    write_man_pages("coco", readable(coco, click.Context(coco)), version=__version__, target_dir=str(target))
     for page in target.glob("sysadmd*.1"):
         # click-man refers from sysadmd-user(1) to "sysadmd user-add(1)".
         page.write_text(page.read_text().replace(f"{page.stem.replace('-', ' ')}-", f"{page.stem}-"))

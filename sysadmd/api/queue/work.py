@@ -22,9 +22,8 @@ async def claim(call: Call, services: Services) -> dict[str, Any]:
 @method("queue/work/wait")
 async def wait(call: Call, services: Services) -> dict[str, Any]:
     """Wait until something may be claimable that was not at the claim which saw `seen`."""
-    if call.args["seen"] != services.queue.wakes:
-        return {"work": True}
-    return {"work": await services.queue.wait_work(frozenset(call.args["kinds"]), call.args["timeout"])}
+    args = call.args
+    return {"work": await services.queue.wait_work(frozenset(args["kinds"]), args["timeout"], seen=args["seen"])}
 
 
 @method("queue/work/started")

@@ -60,11 +60,6 @@ class Child:
         self._reader = Reader("child")
         self._watch = Watch(sock)
 
-    @property
-    def orphaned(self) -> bool:
-        """Whether nobody is left who would end what the task has started."""
-        return self._watch.orphaned
-
     def serve(self) -> None:
         """Take orders until the pool closes the socket."""
         self._watch.start()
@@ -254,9 +249,9 @@ def main() -> None:
     adopt_orphans()
     _handle_signals()
     _configure_logging()
-    status, child = 0, Child(sock)
+    status = 0
     try:
-        child.serve()
+        Child(sock).serve()
     except running.Terminated as error:
         _say("ended by SIGTERM here:")
         _print(error)
@@ -264,8 +259,8 @@ def main() -> None:
     except (OSError, BrokenFrame):
         status = 1
     _flush()
-    if child.orphaned:
-        os.killpg(0, signal.SIGKILL)
+    if has_children():
+        os.killpg(0, signal.SIGKILL)  # where the pool is gone, nobody else would end what a task has started
     os._exit(status)  # threads that the task left, and its exit handlers, must not keep the process
 
 

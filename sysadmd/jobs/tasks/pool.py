@@ -32,6 +32,8 @@ from sysadmd.limits import Limits
 TICK = 1.0
 DESCRIBE_SECONDS = 30.0
 """What importing a task's package may take when somebody asks what it is."""
+DESCRIBE_AT_ONCE = 4
+"""Tasks that are asked about at once: one that hangs keeps nobody from the others."""
 DESCRIBED_FRESH = 60.0
 """Seconds for which what a task was is believed."""
 
@@ -81,7 +83,10 @@ class Pool:
         self._children: set[Pooled] = set()
         self._idle: list[Pooled] = []
         self._described: dict[str, tuple[float, TaskInfo]] = {}
-        self._describing = anyio.Lock()
+        self._describing: dict[str, anyio.Lock] = {}
+        self._describers = anyio.Semaphore(DESCRIBE_AT_ONCE)
+        self._born = anyio.Event()
+        """Set while there are children: without any the pool has no timer."""
         self._tasks: anyio.abc.TaskGroup | None = None
 
     def __len__(self) -> int:
@@ -95,6 +100,7 @@ class Pool:
             task_status.started()
             try:
                 while True:
+                    await self._born.wait()
                     await anyio.sleep(TICK)
                     self._look()
             finally:
@@ -116,7 +122,7 @@ class Pool:
         """What a task is. Raises BadRequest when it cannot be loaded, Unavailable when no child can be started or
         a signal ended it.
         """
-        async with self._describing:
+        async with self._describing.setdefault(name, anyio.Lock()), self._describers:
             found = self._described.get(name)
             if found is not None and time.monotonic() - found[0] < DESCRIBED_FRESH:
                 return found[1]
@@ -148,11 +154,13 @@ class Pool:
                 return child
         if self._tasks is None:
             raise CannotSpawn("the pool of tasks does not run")
-        spawned = await anyio.to_thread.run_sync(
-            spawn_child, self._household.account, self._household.environment, output
-        )
+        marked = {} if self._leftovers is None else self._leftovers.mark
+        environment = {**self._household.environment, **marked}
+        with anyio.CancelScope(shield=True):  # a child that was started has to be known, or nobody would reap it
+            spawned = await anyio.to_thread.run_sync(spawn_child, self._household.account, environment, output)
         child = Pooled(*spawned, spawn=self._spawn, free=self._free, over=self._over)
         self._children.add(child)
+        self._born.set()
         self._remember()
         return child
 
@@ -168,6 +176,8 @@ class Pool:
 
     def _over(self, child: Pooled) -> None:
         self._children.discard(child)
+        if not self._children:
+            self._born = anyio.Event()
         with contextlib.suppress(ValueError):
             self._idle.remove(child)
         self._remember()

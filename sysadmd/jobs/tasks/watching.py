@@ -37,11 +37,6 @@ class Watch:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
-    @property
-    def orphaned(self) -> bool:
-        """Whether the pool was seen to be gone."""
-        return self._orphaned
-
     def start(self) -> None:
         """Start the thread. It ends with the process."""
         threading.Thread(target=self._look, name="sysadmd-watch", daemon=True).start()

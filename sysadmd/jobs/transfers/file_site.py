@@ -32,6 +32,12 @@ class Threads:
         """How many work now."""
         return int(self._limiter.borrowed_tokens) if self._limiter is not None else 0
 
+    def bound(self, count: int) -> None:
+        """Take another bound; work that is under way goes on."""
+        self._count = count
+        if self._limiter is not None:
+            self._limiter.total_tokens = count
+
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call `work` in one of them."""
         if self._limiter is None:

@@ -41,13 +41,15 @@ class Sites:
                 await site.aclose()
         self._made.clear()
 
-    def reconfigure(self, sites: Mapping[int, SiteConfig]) -> None:
+    def reconfigure(self, sites: Mapping[int, SiteConfig], limits: Limits) -> None:
         """Take another configuration. Attempts that are under way end with the one that they began with."""
-        changed = [number for number in self._made if sites.get(number) != self._configured.get(number)]
+        others = _of_sites(limits) != _of_sites(self._limits)
+        changed = [number for number in self._made if others or sites.get(number) != self._configured.get(number)]
         for number in changed:
             # Its connection ends by itself when nobody uses it any more.
             del self._made[number]
-        self._configured = dict(sites)
+        self._configured, self._limits = dict(sites), limits
+        self.threads.bound(limits.transfer_threads)
 
     def pretends(self, number: int) -> bool:
         """Whether the site is a dummy. Raises TransferError for a site that there is none."""
@@ -73,3 +75,8 @@ class Sites:
         except ImportError as error:
             raise TransferError(f"site {number}", "needs the extra `ssh`: pip install 'sysadmd[ssh]'") from error
         return SshSite(config, bounds, self._limits)
+
+
+def _of_sites(limits: Limits) -> tuple[float, ...]:
+    """Those that a site keeps."""
+    return limits.listing_entries, limits.listing_depth, limits.ssh_connect, limits.ssh_silence

@@ -17,6 +17,7 @@ import anyio.to_thread
 from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest, Conflict, Forbidden, InternalError, NotFound
 from sysadmd.events.log import EventLog
+from sysadmd.jobs.rights import is_anothers_transfer
 from sysadmd.jobs.spec import JobSpec
 from sysadmd.jobs.transfers.pdm import JobStatus, JobType
 from sysadmd.jobs.views import AttemptView, JobView, StepView
@@ -97,7 +98,8 @@ class Workqueue:
     ) -> Shown:
         """Ask for a job; its status reads SUBMITTED whatever has happened to it by now.
 
-        Raises BadRequest (the field is its `path`), Forbidden, Unavailable.
+        Raises BadRequest (the field is its `path`), Forbidden, Conflict for a request key of another kind of job,
+        Unavailable.
         """
         spec = requested(body, kind)
         if not caller.may_job(spec.name, "run"):
@@ -106,6 +108,8 @@ class Workqueue:
             if not self._knows_site(site):
                 raise BadRequest(f"{field}: there is no site {site}", path=field)
         view = await self._queue.enqueue(spec, owner=caller.account, request_key=request_key)
+        if not _is_file_job(view):
+            raise Conflict("this request key belongs to a job that was not asked for here", rule="request key")
         return shape.job(view, accepted=True)
 
     async def cancel(self, caller: Scope, seq: int) -> Shown:
@@ -249,7 +253,7 @@ class Workqueue:
 
     async def _find(self, caller: Scope, seq: int, right: str = "read") -> JobView:
         view = await self._queue.detail(seq) if 0 <= seq < SEQ_MAX else None
-        if view is None or not _is_file_job(view) or (view.owner != caller.account and not caller.administers):
+        if view is None or not _is_file_job(view) or is_anothers_transfer(caller, view):
             raise NotFound(f"there is no job {seq}", path="job")
         if not caller.may_job(view.name, right):
             raise Forbidden(f"{caller.account} may not {right} {view.name}")

@@ -11,8 +11,6 @@ when an event tells of its job, and each second for what the job writes meanwhil
 from __future__ import annotations
 
 import codecs
-import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,9 @@ from sysadmd.errors import Forbidden
 from sysadmd.events.filter import Filter
 from sysadmd.events.subscription import SubscriptionSpec
 from sysadmd.jobs.model import FINAL_STATES
-from sysadmd.jobs.views import AttemptView, JobView
+from sysadmd.jobs.output_reading import read_bytes, size_of
+from sysadmd.jobs.rights import may
+from sysadmd.jobs.views import JobView
 from sysadmd.listen.core4.channels import Sight
 from sysadmd.listen.core4.exchange import Exchange
 from sysadmd.listen.core4.pager import Page
@@ -63,7 +63,7 @@ _WAKE = _Wake()
 async def follow(exchange: Exchange, job: JobView) -> EventStream:
     """The response that tells what happens to a job from now on."""
     scope, engine = exchange.scope, exchange.engine
-    if not scope.may_job(job.name):
+    if not may(scope, job):
         raise Forbidden(f"{scope.account} may not read this job")
     outlet = StreamOutlet(keepalive=LOOK)
     old, new = exchange.session, engine.open(outlet, exchange.session.peer)
@@ -83,10 +83,11 @@ async def follow(exchange: Exchange, job: JobView) -> EventStream:
 
 
 class _Reading:
-    """How far the output of one attempt was read; a character may lie across two reads."""
+    """How far the output of one attempt was read; a character may lie across two reads. `over`: there is no more."""
 
     def __init__(self) -> None:
         self.offset = 0
+        self.over = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def text(self, chunk: bytes) -> str:
@@ -105,27 +106,22 @@ async def output_page(exchange: Exchange, job: JobView) -> Page:
     """What a job wrote, in pages of lines."""
     attempts = await exchange.parts.queue.attempts(job.id)
     root = exchange.parts.config.state_dir / OUTPUT
-    parts = [await read_output(root, one, 0, LOG_MAX) for one in attempts]
-    lines = b"".join(parts)[-LOG_MAX:].decode("utf-8", "replace").splitlines()
+    text = await anyio.to_thread.run_sync(_end_of, root, [one.output_path for one in attempts])
+    lines = text.decode("utf-8", "replace").splitlines()
     rows = [{"_id": number, "identifier": job.id, "message": line} for number, line in enumerate(lines)]
     return exchange.page().of(rows)
 
 
-async def read_output(root: Path, attempt: AttemptView, offset: int, limit: int) -> bytes:
-    """A part of what an attempt wrote; nothing where there is no file (any more)."""
-    if attempt.output_path is None:
-        return b""
-    return await anyio.to_thread.run_sync(_read, root / attempt.output_path, offset, limit)
-
-
-def _read(path: Path, offset: int, limit: int) -> bytes:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            return os.pread(descriptor, limit, offset)
-        finally:
-            os.close(descriptor)
-    return b""
+def _end_of(root: Path, paths: Sequence[str | None]) -> bytes:
+    """The last LOG_MAX bytes of some files, one after the other. Blocking."""
+    parts: list[bytes] = []
+    left = LOG_MAX
+    for path in reversed(paths):
+        parts.append(read_bytes(root, path, max(0, size_of(root, path) - left), left))
+        left -= len(parts[-1])
+        if left <= 0:
+            break
+    return b"".join(reversed(parts))
 
 
 async def _told(exchange: Exchange, job_id: str, session: Session, outlet: StreamOutlet) -> AsyncIterator[bytes]:
@@ -133,8 +129,7 @@ async def _told(exchange: Exchange, job_id: str, session: Session, outlet: Strea
     read: dict[tuple[int, int], _Reading] = {}
     shown = None
     while (job := await queue.detail(job_id)) is not None:
-        scope = session.scope  # which a log-out takes while something is awaited here
-        if scope is None or not scope.may_job(job.name):
+        if not _may_read(session, job):
             break
         attempts = await queue.attempts(job_id)
         state = document(job, attempts)
@@ -143,7 +138,11 @@ async def _told(exchange: Exchange, job_id: str, session: Session, outlet: Strea
             yield _block("state", state)
         for one in attempts:
             reading = read.setdefault((one.idx, one.n), _Reading())
-            while session.scope is not None and (chunk := await read_output(root, one, reading.offset, CHUNK)):
+            while not reading.over and _may_read(session, job):
+                chunk = await anyio.to_thread.run_sync(read_bytes, root, one.output_path, reading.offset, CHUNK)
+                if not chunk:
+                    reading.over = one.outcome is not None
+                    break
                 yield _block("log", {"message": reading.text(chunk)})
         if job.state in FINAL_STATES:
             yield _block("close", state)
@@ -152,6 +151,11 @@ async def _told(exchange: Exchange, job_id: str, session: Session, outlet: Strea
             break
         session.subscriptions.resume()
     yield _block("close", {"error": outlet.reason or "the job cannot be followed any more"})
+
+
+def _may_read(session: Session, job: JobView) -> bool:
+    """Asked after whatever was awaited: a log-out takes the scope, and a policy that changed replaces it."""
+    return session.scope is not None and may(session.scope, job)
 
 
 def _block(name: str, data: Any) -> bytes:

@@ -17,7 +17,9 @@ import msgspec
 
 from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound
 from sysadmd.jobs.queue_reads import Sort
+from sysadmd.jobs.rights import may
 from sysadmd.jobs.tasks.catalogue import SETTINGS
+from sysadmd.jobs.tasks.settings import TaskSettings
 from sysadmd.jobs.views import JobView
 from sysadmd.listen.core4.exchange import Exchange
 from sysadmd.listen.core4.follow import follow, output_page
@@ -43,7 +45,7 @@ async def listing(exchange: Exchange) -> Page:
     scope = exchange.scope
     names, states = _filtered(exchange)
     found, page = await _page(exchange, names, states)
-    return replace(page, rows=[row(job, exchange.now, readable=scope.may_job(job.name)) for job in found])
+    return replace(page, rows=[row(job, exchange.now, readable=may(scope, job)) for job in found])
 
 
 async def readable(exchange: Exchange) -> Page:
@@ -53,7 +55,7 @@ async def readable(exchange: Exchange) -> Page:
     if names is None:
         names = {one.name for one in exchange.parts.queue.summary() if scope.may_job(one.name)}
     found, page = await _page(exchange, names, states)
-    return replace(page, rows=[document(job) for job in found])
+    return replace(page, rows=[document(job) for job in found if may(scope, job)])
 
 
 async def detail(exchange: Exchange) -> dict[str, Any]:
@@ -164,7 +166,7 @@ async def _job(exchange: Exchange, right: str) -> JobView:
     job = await exchange.parts.queue.detail(job_id)
     if job is None:
         raise NotFound(f"job_id [{job_id}] not found")
-    if not exchange.scope.may_job(job.name, right):
+    if not may(exchange.scope, job, right):
         raise Forbidden(f"{exchange.scope.account} may not {right} this job")
     return job
 
@@ -175,7 +177,7 @@ async def _enqueued(exchange: Exchange, name: str, args: Mapping[str, Any], valu
         raise Forbidden(f"{scope.account} may not run jobs of this name")
     for word in sorted(UNSUPPORTED & set(values)):
         raise BadRequest(f"{word}: is not supported", path=word, rule="enum")
-    given = {field: _number(word, values[word]) for word, field in SETTINGS.items() if values.get(word) is not None}
+    given = _settings(values)
     digest = hashlib.sha256(msgspec.json.encode(args, order="sorted")).hexdigest()
     spec = await parts.tasks.job(name, args, **given, unique_key=f"{name}:{digest}")
     try:
@@ -184,11 +186,22 @@ async def _enqueued(exchange: Exchange, name: str, args: Mapping[str, Any], valu
         raise Conflict(f"job [{name}] exists with args {digest[:12]}") from None
 
 
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a job that the arguments set. Raises BadRequest for a setting of another type."""
+    given = {word: _number(word, values[word]) for word in SETTINGS if values.get(word) is not None}
+    try:
+        msgspec.convert(given, TaskSettings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise BadRequest(f"{where.rstrip('`')}: {what}", path=where.rstrip("`"), rule="type") from None
+    return {SETTINGS[word]: value for word, value in given.items()}
+
+
 def _number(word: str, value: Any) -> Any:
     """A setting as its type, where a query or form says it as text."""
     if word == "worker" or not isinstance(value, str):
         return value
     try:
         return msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise BadRequest(f"{word}: expected a number or a flag", path=word, rule="type") from None

@@ -32,8 +32,8 @@ class Played:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.state, self.outputs, self.open, self.calls = "running", ["one\n"], True, 0
 
-    def events(self, topic: str) -> Stream:
-        assert topic == "queue"
+    def events(self, topics: tuple[str, ...]) -> Stream:
+        assert "queue" in topics
         return Stream(self.queue)
 
     def tell(self, event: str, state: str) -> None:

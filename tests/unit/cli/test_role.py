@@ -37,7 +37,7 @@ def test_a_role_is_set_replaced_and_removed(state: Path, capsys: pytest.CaptureF
     assert run(state, "role", "set", "nightly") == 0
     assert rows(state, capsys, "role")["nightly"]["grants"] == []
     assert run(state, "role", "remove", "nightly") == 0
-    assert set(rows(state, capsys, "role")) == {"admin", "operator", "viewer"}
+    assert set(rows(state, capsys, "role")) == {"admin", "operator", "standard_user", "viewer"}
 
 
 def test_an_account_gets_other_roles(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sysadmd.cli.call import parse_args
 from sysadmd.cli.serve import overrides_of
-from sysadmd.cli.values import host_port, resume_token, seconds
+from sysadmd.cli.values import host_port, resume_token, seconds, site_path
 
 
 @pytest.mark.parametrize("text,value", [("90", 90), ("1.5", 1.5), ("1h10m", 4200), ("500ms", 0.5), (" 2s ", 2)])
@@ -72,3 +72,14 @@ def test_arguments_of_a_call(text: str, value: object) -> None:
 def test_what_is_no_json_is_wrong_usage(text: str) -> None:
     with pytest.raises(click.UsageError, match="ARGS_JSON is no JSON"):
         parse_args(text)
+
+
+def test_a_place_is_a_site_and_a_path() -> None:
+    assert site_path("1:/a:b") == (1, "/a:b")
+    assert site_path("0:x y") == (0, "x y")
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:", ":/a", "x:/a", "-1:/a", "1234567890:/a", "\u0661:/a"])
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        site_path(text)

@@ -44,7 +44,9 @@ class Bench:
         self.queue, self.clock, self.store, self.events = queue, clock, store, events
 
     async def look(self, seconds: float = 0.0) -> None:
+        """The clock goes on, and the timers see where it is: the process did not stand still meanwhile."""
         self.clock.advance(seconds)
+        self.queue._upkeep._looked = None
         await self.queue._upkeep.look()
 
     async def one(self, worker: Worker = WORKER, kinds: frozenset[str] = TASK) -> Claim:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from sysadmd.errors import TooManyRequests, Unavailable
 from sysadmd.jobs import asking
 from sysadmd.jobs.asking import Phase
+from sysadmd.jobs.views import End
 from tests.unit.jobs.queueing import TASK, WORKER, Bench, bench, task
 
 
@@ -77,3 +80,39 @@ async def test_a_caller_that_goes_away_changes_nothing(tmp_path: Path) -> None:
         asked.cancel()
         await b.queue.enqueue(task(), owner="o")
         assert b.queue.counts() == {"pending": 2}
+
+
+async def test_a_store_that_fails_refuses_what_was_asked_and_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> Any:
+        raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        await b.queue.progress(claim.lease, 0.5)
+        with monkeypatch.context() as broken:
+            broken.setattr(b.store, "transaction", full)
+            with pytest.raises(Unavailable):
+                await b.queue.enqueue(task(), owner="o")
+            with pytest.raises(Unavailable):
+                await b.queue.finish(claim.lease, End(outcome="ok"))
+            with pytest.raises(Unavailable):
+                await b.look(2)
+        assert await b.queue.finish(claim.lease, End(outcome="ok"))
+        assert b.queue.counts() == {}
+        assert b.names() == ["enqueue_job", "request_start_job", "complete_job"]
+
+
+async def test_a_defect_after_the_commit_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(turn: Any, asks: Any) -> None:
+        raise ValueError("broken")
+
+    async with bench(tmp_path) as b:
+        monkeypatch.setattr(b.queue._asking, "_done", broken)
+        job = await asyncio.wait_for(b.queue.enqueue(task(), owner="o"), 20)
+        assert await b.state(job.id) == "pending"
+        assert "what follows a turn of the job queue failed" in caplog.text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from sysadmd.jobs import claiming, ending
+from sysadmd.jobs import claiming, ending, queue_reads
 from sysadmd.jobs.ids import job_ids
 from sysadmd.jobs.ready import ReadyKey, parse, ready_key
 from sysadmd.jobs.spec import JobSpec, StepSpec
@@ -47,6 +47,14 @@ async def test_a_finish_reads_the_rows_of_its_lease_alone(tmp_path: Path) -> Non
         found = plans(b.store, lambda connection: ending.finish(turn(connection, 1.0), claim.lease, End(outcome="ok")))
         assert "SEARCH attempt USING INDEX ix_attempt_lease" in found
         assert not [line for line in found.splitlines() if line.startswith("SCAN") and line != "SCAN lane"]
+
+
+async def test_jobs_of_a_name_are_looked_for_in_the_states_that_they_are_in(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue_many([task(name="a"), task(name="b")], owner="o")
+        assert "SEARCH job USING" not in plans(b.store, lambda connection: queue_reads.listing(connection, name="none"))
+        found = plans(b.store, lambda connection: queue_reads.listing(connection, name="a"))
+        assert found.count("SEARCH job USING") == 1
 
 
 def test_a_key_comes_back_as_it_was_made() -> None:

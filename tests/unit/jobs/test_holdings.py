@@ -22,6 +22,19 @@ def test_a_worker_runs_what_it_holds() -> None:
     assert held.running("other") == {}
 
 
+def test_what_is_over_is_held_and_runs_no_more() -> None:
+    held = Holdings()
+    held.add(holding("a"))
+    held.add(holding("b"))
+    held.over("a")
+    held.over("a")
+    held.over("none")
+    assert held.running("w@h") == {"demo": 1}
+    assert "a" in held
+    held.drop("a")
+    assert held.running("w@h") == {"demo": 1}
+
+
 def test_the_end_of_a_job_is_news_once() -> None:
     held = Holdings()
     held.add(holding("a"))

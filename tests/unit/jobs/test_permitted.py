@@ -14,7 +14,8 @@ from sysadmd.auth.scope import Scope
 from sysadmd.errors import BadRequest, Conflict, Forbidden, NotFound
 from sysadmd.jobs.output_file import open_output
 from sysadmd.jobs.permitted import PermittedJobs
-from sysadmd.jobs.spec import JobSpec
+from sysadmd.jobs.shown import masked_row
+from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.views import End
 from tests.unit.jobs.queueing import Bench, bench, task
 
@@ -49,6 +50,20 @@ def jobs(b: Bench, caller: Scope, root: Path = Path("/nonexistent")) -> Permitte
 
 async def two(b: Bench) -> None:
     await b.queue.enqueue_many([task(name=MINE), task(name=OTHER)], owner="ines")
+
+
+async def test_a_transfer_is_shown_to_its_owner_and_to_administrators_only(tmp_path: Path) -> None:
+    spec = JobSpec(kind="transfer", name="workqueue.list", steps=[StepSpec(type="LIST", spec={})])
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(spec, owner="ines")
+        for call in (jobs(b, ADMIN).find(job.id), jobs(b, ADMIN).kill([job.id]), jobs(b, ADMIN).kill([job.name])):
+            with pytest.raises(Forbidden):
+                await call
+        assert (await jobs(b, ADMIN).listing())[0] == [masked_row(job)]
+        owner = Scope("ines", (), ADMIN.patterns)
+        assert "id" in (await jobs(b, owner).listing())[0][0]
+        assert (await jobs(b, owner).find(job.id)).id == job.id
+        assert await jobs(b, scope("call:@admin", "job:*:run")).kill([job.id]) == [job.id]
 
 
 async def test_who_may_run_a_job_enqueues_it_as_its_owner(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sysadmd.errors import BadRequest, Conflict, NotFound, TooManyRequests
 from sysadmd.jobs import queue as queues
+from sysadmd.jobs import queue_reads
 from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.views import End, Worker
 from tests.unit.jobs.queueing import TASK, TRANSFER, WORKER, bench, task
@@ -69,6 +71,18 @@ async def test_a_job_for_one_worker_waits_for_it(tmp_path: Path) -> None:
         assert len(await b.queue.claim(Worker("other@host", "host", 1.0), 1, TASK)) == 1
 
 
+async def test_a_claim_beside_an_end_counts_that_attempt_no_more(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue_many([task(max_parallel=1)] * 2, owner="o")
+        first = await b.one()
+        ended, claims = await asyncio.gather(
+            b.queue.finish(first.lease, End(outcome="ok")), b.queue.claim(WORKER, 1, TASK)
+        )
+        assert ended
+        assert len(claims) == 1
+        assert b.queue.workers()[0].running == 1
+
+
 async def test_max_parallel_bounds_a_name_on_each_worker(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.queue.enqueue_many([task(max_parallel=2)] * 5 + [task(name="other")], owner="o")
@@ -89,6 +103,17 @@ async def test_a_unique_key_binds_while_its_job_is_not_final(tmp_path: Path) -> 
             await b.queue.enqueue_many([task(unique_key="n"), task(unique_key="n")], owner="o")
         await b.run("fail")
         await b.queue.enqueue_many([task(unique_key="k"), task(unique_key="n")], owner="o")
+
+
+async def test_an_owners_name_is_unique_among_jobs_of_the_queue_alone(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        process = await b.queue.enqueue(task(ext_id="x"), owner="o")
+        with pytest.raises(Conflict):
+            await b.queue.enqueue(task(ext_id="x"), owner="o")
+        # A process of the dispatcher may have the same id.
+        sql = "UPDATE job SET kind = 'command', counters = NULL, live = NULL WHERE id = ?"
+        b.store.write_now(lambda c: c.exec_driver_sql(sql, (process.id,)))
+        await b.queue.enqueue(task(ext_id="x"), owner="o")
 
 
 async def test_a_request_that_comes_twice_makes_one_job(tmp_path: Path) -> None:
@@ -243,3 +268,86 @@ async def test_a_transfer_runs_stage_by_stage_and_grows(tmp_path: Path) -> None:
         assert await b.state(job.id) == "complete"
         elements = [r["element"]["status"] for r in b.told("workqueue") if r["event"] == "element"]
         assert elements == ["DONE"] * 5
+
+
+async def test_a_lease_of_an_earlier_server_is_adopted_by_its_renewal(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(max_parallel=1), owner="o")
+        claim = await b.one()
+        async with bench(tmp_path) as later:
+            later.clock.wall = b.clock.wall + 10
+            assert await later.queue.renew([claim.lease, "f" * 32]) == {claim.lease}
+            assert later.queue._holdings.running("w@host") == {"demo.Job": 1}
+            await later.queue.kill([job.id], "me")
+            assert await later.queue.renew([claim.lease]) == set()
+            assert await later.queue.finish(claim.lease, End(outcome="killed"))
+        assert await b.state(job.id) == "killed"
+
+
+async def test_renewals_are_stored_three_times_in_a_lease(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        stored = []
+        for _ in range(30):
+            b.clock.advance(1)
+            await b.queue.renew([claim.lease])
+            await b.queue.claim(WORKER, 1, TRANSFER)
+            stored.append((await b.queue.attempts(job.id))[0].lease_until)
+        assert len(set(stored)) == 4
+
+
+async def test_a_kill_by_another_server_is_learned_by_a_renewal(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b, bench(tmp_path) as other:
+        job = await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        await other.queue.kill([job.id], "me")
+        b.clock.advance(11)
+        await b.queue.renew([claim.lease])
+        await b.queue.claim(WORKER, 1, TRANSFER)
+        assert await b.queue.renew([claim.lease]) == set()
+
+
+async def test_of_many_attempts_the_latest_are_kept_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_reads, "ROWS_MAX", 2)
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(tries=9, retry_delay=0), owner="o")
+        for _ in range(3):
+            await b.run("fail")
+            await b.look(1)
+        assert [one.n for one in await b.queue.attempts(job.id)] == [2, 3]
+
+
+async def test_a_page_says_how_many_jobs_of_these_names_and_states_are_in_the_queue(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue_many([task(name="a"), task(name="b"), task(name="a")], owner="o")
+        await b.one()
+        await b.queue.kill([(await b.queue.listing(name="b"))[0].id], "o")
+
+        async def total(**wanted: Any) -> int:
+            return (await b.queue.page(lambda _: (0, 10), **wanted))[1]
+
+        assert await total() == 3
+        assert await total(names={"a"}) == 2
+        assert await total(names={"a", "b"}, states={"pending", "killed"}) == 2
+        assert await total(names=set()) == 0
+
+
+async def test_a_deferral_of_no_time_does_not_begin_again_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue(task(defer_delay=0), owner="o")
+        await b.run("deferred", delay=0)
+        await b.look()
+        assert await b.queue.claim(WORKER, 1, TASK) == []
+        await b.look(1)
+        assert await b.queue.claim(WORKER, 1, TASK)
+
+
+async def test_events_of_a_transfer_do_not_name_its_files(tmp_path: Path) -> None:
+    spec = JobSpec(kind="transfer", name="workqueue.copy", steps=[StepSpec(type="COPY", spec={"src": "~/private"})])
+    async with bench(tmp_path) as b:
+        await b.queue.enqueue(spec, owner="o")
+        claim = await b.one(kinds=TRANSFER)
+        await b.queue.finish(claim.lease, End(outcome="fail", error={"exception": "E", "message": "~/private: gone"}))
+        assert "private" not in str(b.told("queue") + b.told("workqueue"))
+        assert b.told()[-1]["detail"] == {"outcome": "fail", "error": {"exception": "E"}}

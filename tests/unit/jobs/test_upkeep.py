@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import anyio
 
 from sysadmd.jobs.spec import JobSpec, StepSpec
 from sysadmd.jobs.views import End
@@ -72,8 +75,9 @@ async def test_an_attempt_whose_worker_is_silent_is_lost_and_tried_again(tmp_pat
     async with bench(tmp_path) as b:
         job = await b.queue.enqueue(task(tries=2), owner="o")
         claim = await b.one()
-        await b.look(31)
-        await b.look(11)
+        await b.look()
+        for _ in range(5):
+            await b.look(10)
         assert await b.state(job.id) == "failed"
         assert await b.queue.renew([claim.lease]) == set()
         assert not await b.queue.finish(claim.lease, End(outcome="ok"))
@@ -86,8 +90,9 @@ async def test_what_must_not_run_twice_is_an_error_when_it_is_lost(tmp_path: Pat
     async with bench(tmp_path) as b:
         job = await b.queue.enqueue(task(tries=5, on_lost="error"), owner="o")
         await b.one()
-        await b.look(31)
-        await b.look(11)
+        await b.look()
+        for _ in range(5):
+            await b.look(10)
         assert await b.state(job.id) == "error"
 
 
@@ -102,6 +107,27 @@ async def test_a_worker_that_renews_keeps_its_lease(tmp_path: Path) -> None:
         (attempt,) = await b.queue.attempts(job.id)
         assert attempt.lease_until is not None
         assert attempt.lease_until > b.clock.wall
+
+
+async def test_a_time_in_which_the_process_stood_still_ends_no_lease(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        await b.look()
+        b.clock.advance(3600)
+        await b.queue._upkeep.look()
+        assert await b.state(job.id) == "running"
+        assert await b.queue.renew([claim.lease]) == {claim.lease}
+
+
+async def test_a_renewal_after_a_standstill_is_not_too_late(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.queue.enqueue(task(), owner="o")
+        claim = await b.one()
+        b.clock.advance(3600)
+        assert await b.queue.renew([claim.lease]) == {claim.lease}
+        await b.look()
+        assert await b.state(job.id) == "running"
 
 
 async def test_a_clock_that_is_set_forward_ends_no_lease(tmp_path: Path) -> None:
@@ -200,3 +226,27 @@ async def test_a_failed_element_waits_while_others_run(tmp_path: Path) -> None:
         assert again.step.idx == 0
         await b.queue.finish(again.lease, End(outcome="ok"))
         assert await b.state(job.id) == "complete"
+
+
+async def test_an_idle_queue_looks_seldom_and_a_stirred_one_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        upkeep, looks = b.queue._upkeep, 0
+        look = upkeep.look
+
+        async def counted() -> None:
+            nonlocal looks
+            looks += 1
+            await look()
+
+        upkeep.look = counted  # type: ignore[method-assign]
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(b.queue.run)
+            while not looks:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
+            assert looks <= 2
+            await b.queue.enqueue(task(), owner="o")
+            with anyio.fail_after(10):
+                while looks < 2:
+                    await asyncio.sleep(0.01)
+            tasks.cancel_scope.cancel()

@@ -46,6 +46,8 @@ class Queue:
         self.lost: set[str] = set()
         self.leave = False
         self.most = 0
+        self.deaf: dict[str, anyio.Event] = {}
+        """Calls that are answered only when the event comes."""
         self._work = anyio.Event()
 
     def add(self, *claims: Claim) -> None:
@@ -57,12 +59,17 @@ class Queue:
             raise ConnectionError(f"{name} is broken")
         self.told.append((name, *args))
 
+    async def _heard(self, name: str) -> None:
+        if name in self.deaf:
+            await self.deaf[name].wait()
+
     async def claim(self, worker: Identity, limit: int, kinds: frozenset[str]) -> list[Claim]:
         self._call("claim", limit, *kinds)
         self.most = max(self.most, limit)
         found = [claim for claim in self.due if claim.job.kind in kinds][:limit]
         self.due = [claim for claim in self.due if claim not in found]
         self._work = anyio.Event()
+        await self._heard("claim")
         return found
 
     async def wait_work(self, kinds: frozenset[str], timeout: float) -> bool:
@@ -71,6 +78,7 @@ class Queue:
 
     async def started(self, lease: str, *, pid: int | None, pid_start: str | None) -> bool:
         self._call("started", lease)
+        await self._heard("started")
         return lease not in self.lost
 
     async def renew(self, leases: list[str]) -> set[str]:
@@ -87,6 +95,7 @@ class Queue:
 
     async def finish(self, lease: str, end: End) -> bool:
         self._call("finish", lease, end.outcome)
+        await self._heard("finish")
         return lease not in self.lost
 
     def ends(self) -> dict[str, str]:
@@ -169,6 +178,54 @@ async def scene(directory: Path, queue: Queue, *, slots: int = 2, **limits: Any)
 
 async def test_what_is_due_runs_and_its_end_is_told(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue(claimed("a"))) as one:
+        (await one.begun("a")).over.set()
+        assert await one.ended("a") == "ok"
+
+
+async def test_the_next_step_is_claimed_while_the_end_of_the_last_is_told(tmp_path: Path) -> None:
+    queue = Queue(*map(claimed, "ab"))
+    queue.deaf["finish"] = anyio.Event()
+    async with scene(tmp_path, queue, slots=1) as one:
+        (await one.begun("a")).over.set()
+        await one.begun("b")
+        assert one.worker.running == 2
+        assert one.queue.ends() == {"a": "ok"}
+
+
+async def test_ends_that_nobody_hears_take_no_more_places_than_there_are(tmp_path: Path) -> None:
+    queue = Queue(*map(claimed, "abc"))
+    queue.deaf["finish"] = anyio.Event()
+    async with scene(tmp_path, queue, slots=1) as one:
+        (await one.begun("a")).over.set()
+        (await one.begun("b")).over.set()
+        await one.ended("b")
+        await anyio.wait_all_tasks_blocked()
+        assert [claim.lease for claim in one.queue.due] == ["c"]
+        queue.deaf["finish"].set()
+        await one.begun("c")
+
+
+async def test_an_end_that_comes_beside_a_claim_is_followed_by_another(tmp_path: Path) -> None:
+    queue = Queue(claimed("a"))
+    queue.deaf["finish"], queue.deaf["claim"] = anyio.Event(), anyio.Event()
+    async with scene(tmp_path, queue, slots=1) as one:
+        queue.deaf["claim"].set()
+        work = await one.begun("a")
+        queue.deaf["claim"] = anyio.Event()
+        work.over.set()
+        await one.ended("a")
+        await anyio.wait_all_tasks_blocked()
+        queue.due.append(claimed("b"))  # nobody is told of it
+        queue.deaf["finish"].set()
+        await anyio.wait_all_tasks_blocked()
+        queue.deaf["claim"].set()
+        await one.begun("b")
+
+
+async def test_an_end_waits_for_no_word_of_its_start(tmp_path: Path) -> None:
+    queue = Queue(claimed("a"))
+    queue.deaf["started"] = anyio.Event()
+    async with scene(tmp_path, queue) as one:
         (await one.begun("a")).over.set()
         assert await one.ended("a") == "ok"
 
@@ -288,6 +345,19 @@ async def test_work_goes_on_although_its_start_cannot_be_told(tmp_path: Path) ->
         assert await one.ended("a") == "ok"
 
 
+async def test_an_idle_worker_has_no_timers(tmp_path: Path) -> None:
+    async with scene(tmp_path, Queue(claimed("a"))) as one:
+        (await one.begun("a")).over.set()
+        await one.until(lambda: one.worker.running == 0)
+        await anyio.sleep(0.1)
+        told = len(one.queue.told)
+        await anyio.sleep(0.1)
+        assert len(one.queue.told) == told
+        one.queue.add(claimed("b"))
+        await one.begun("b")
+        await one.until(lambda: ("renew", "b") in one.queue.told)
+
+
 async def test_only_the_latest_progress_is_told(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue(claimed("a"))) as one:
         work = await one.begun("a")
@@ -306,6 +376,25 @@ async def test_output_above_the_cap_ends_the_attempt(tmp_path: Path) -> None:
         assert not one.shop.works["b"].over.is_set()
 
 
+async def test_the_worker_goes_on_when_an_attempt_ends_while_the_progress_of_another_is_told(tmp_path: Path) -> None:
+    queue = Queue(claimed("a"), claimed("b"))
+    async with scene(tmp_path, queue) as one:
+        work, other = await one.begun("a"), await one.begun("b")
+
+        async def slowly(*said: Any) -> None:
+            other.over.set()
+            await one.until(lambda: other.output.descriptor < 0)
+            queue.told.append(("progress", *said))
+
+        queue.progress = slowly  # type: ignore[method-assign,assignment]
+        work.say(0.5)
+        await one.until(lambda: ("progress", "a", 0.5, None, None) in queue.told)
+        work.over.set()
+        assert await one.ended("a") == "ok"
+        queue.add(claimed("c"))
+        await one.begun("c")
+
+
 async def test_on_a_full_disk_whoever_writes_is_ended(tmp_path: Path) -> None:
     async with scene(tmp_path, Queue(claimed("a"), claimed("b")), disk_ceiling=0.0) as one:
         work = await one.begun("a")
@@ -313,6 +402,25 @@ async def test_on_a_full_disk_whoever_writes_is_ended(tmp_path: Path) -> None:
         os.write(work.output.descriptor, b"x")
         assert await one.ended("a") == "output_limit"
         assert not one.shop.works["b"].over.is_set()
+
+
+async def test_the_worker_goes_on_when_the_disk_of_an_output_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def broken(descriptor: int) -> os.statvfs_result:
+        nonlocal asked
+        asked += 1
+        raise OSError(5, "broken")
+
+    async with scene(tmp_path, Queue(claimed("a"))) as one:
+        work = await one.begun("a")
+        monkeypatch.setattr(os, "fstatvfs", broken)
+        os.write(work.output.descriptor, b"x")
+        await one.until(lambda: asked > 1)
+        work.over.set()
+        assert await one.ended("a") == "ok"
 
 
 async def test_an_attempt_whose_output_cannot_be_opened_is_put_off_and_costs_no_try(tmp_path: Path) -> None:

@@ -213,3 +213,18 @@ def test_a_new_epoch_disowns_open_attempts_and_reuses_no_attempt_name(store: Sto
     first, second, third = store.read_now(lambda c: c.execute(used).scalars().all())
     assert (first, second) == (0, 0)
     assert third > 0
+
+
+def test_a_new_epoch_gives_the_steps_of_the_queue_new_numbers_and_the_tries_they_had(store: Store) -> None:
+    states = ["ok", "running", "waiting", "retry"]
+    same = {"job_id": "a" * 24, "stage": 0, "type": "task", "spec": {}, "tries_used": 1, "starts": 1}
+    rows = [{**same, "idx": idx, "state": state} for idx, state in enumerate(states)]
+    with store.transaction() as connection:
+        connection.execute(insert(tables.job), [new_job()])
+        connection.execute(insert(tables.step), rows)
+    store.new_epoch()
+    wanted = select(tables.step.c.starts, tables.step.c.tries_used).order_by(tables.step.c.idx)
+    found = store.read_now(lambda c: c.execute(wanted).all())
+    assert [used for _, used in found] == [1, 1, 1, 1]
+    assert found[0].starts == 1
+    assert all(row.starts > 1 for row in found[1:])

@@ -217,7 +217,9 @@ def create_job_indexes() -> None:
     create_partial("ix_job_due", "job", ["due_at"])
     op.create_index("ix_job_ext_id_seq", "job", ["ext_id", "seq"], unique=False)
     op.create_index("ix_job_lane_state", "job", ["lane", "state"], unique=False)
-    op.create_index("uq_job_ext_id_live", "job", ["ext_id"], unique=True, sqlite_where=LIVE, postgresql_where=LIVE)
+    op.create_index(
+        "uq_job_ext_id_live", "job", ["kind", "ext_id"], unique=True, sqlite_where=LIVE, postgresql_where=LIVE
+    )
     op.create_index(
         "uq_job_unique_key_live", "job", ["unique_key"], unique=True, sqlite_where=LIVE, postgresql_where=LIVE
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -21,6 +23,23 @@ async def test_what_an_earlier_pool_left_is_ended(tmp_path: Path) -> None:
     Leftovers(tmp_path / "w.json").note([noted])
     assert await Leftovers(tmp_path / "w.json").end() == 1
     assert child.wait(10) == -9
+
+
+@pytest.mark.skipif(not process.LINUX, reason="looks into /proc")
+@pytest.mark.parametrize("marked", [True, False])
+async def test_what_outlives_its_leader_is_ended_if_it_has_our_mark(tmp_path: Path, marked: bool) -> None:
+    leftovers = Leftovers(tmp_path / "w.json")
+    shell = ["sh", "-c", "sleep 1000 > /dev/null & echo $!"]
+    environment = {**os.environ, **(leftovers.mark if marked else {})}
+    leader = subprocess.Popen(shell, start_new_session=True, env=environment, stdout=subprocess.PIPE)
+    pid = int(leader.communicate()[0])
+    leftovers.note([(leader.pid, 1)])
+    assert await Leftovers(tmp_path / "w.json").end() == int(marked)
+    fields = process.stat_fields(pid)
+    lives = fields is not None and fields[0] != b"Z"
+    assert lives is not marked
+    if lives:
+        os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_process_with_another_start_is_left_alone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +22,8 @@ import pytest
 from sysadmd.errors import BadRequest, Unavailable
 from sysadmd.executor import process
 from sysadmd.jobs.tasks.ends import TaskEnd
-from sysadmd.jobs.tasks.frames import Run
-from sysadmd.jobs.tasks.leftovers import Leftovers
+from sysadmd.jobs.tasks.frames import Run, encode
+from sysadmd.jobs.tasks.leftovers import MARK, Leftovers
 from sysadmd.jobs.tasks.pool import Execution, Household, Pool
 from sysadmd.jobs.tasks.spawning import CannotSpawn
 from sysadmd.limits import Limits
@@ -220,7 +221,7 @@ async def test_a_child_is_clean(tmp_path: Path) -> None:
         found = (await one.run("identity")).result
         assert found["pid"] == found["group"] == found["session"]
         assert (found["cwd"], found["stdin"]) == ("/", "")
-        assert set(found["environ"]) - {"LC_CTYPE"} == set(ENVIRONMENT)
+        assert set(found["environ"]) - {"LC_CTYPE", MARK} == set(ENVIRONMENT)
 
 
 @linux
@@ -339,6 +340,16 @@ async def test_whoever_stops_waiting_leaves_nothing_running(tmp_path: Path) -> N
         await until(lambda: len(one.pool) == 0)
 
 
+async def test_whoever_is_cancelled_while_a_child_starts_leaves_none_behind(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await one.run("sleeps")
+        await until(lambda: len(one.pool) == 0)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+
 # Ends of the child's own
 
 
@@ -427,6 +438,21 @@ async def test_a_child_ends_with_the_process_of_its_pool(tmp_path: Path) -> None
     await until(lambda: not any(map(lives, pids)))
 
 
+@linux
+async def test_what_a_task_left_behind_ends_with_the_pool_too(tmp_path: Path) -> None:
+    """Also when the pool dies before it hears that something was left."""
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-P", "-m", "sysadmd.jobs.tasks.child", str(theirs.fileno())]
+    child = subprocess.Popen(argv, env=ENVIRONMENT, pass_fds=(theirs.fileno(),), start_new_session=True)
+    theirs.close()
+    args = msgspec.json.encode({"mark": str(tmp_path / "mark")})
+    socket.send_fds(ours, [encode(Run("tests.sample_tasks:leaves_a_process", "n", "j", 1, "o", args, 1))], [2])
+    left = int(await appears(tmp_path / "mark"))
+    ours.close()
+    await until(lambda: not lives(left))
+    assert child.wait(20) is not None
+
+
 # Starting
 
 
@@ -496,6 +522,22 @@ async def test_a_task_is_described_without_running_it(tmp_path: Path) -> None:
         found = await one.pool.describe("settled", "tests.sample_tasks:settled")
         assert [parameter.name for parameter in found.parameters] == ["where", "often"]
         assert found is await one.pool.describe("settled", "tests.sample_tasks:settled")
+
+
+async def test_a_task_that_hangs_when_it_is_loaded_keeps_nobody_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging_task.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", f"{ROOT}:{tmp_path}")
+    async with bench(tmp_path) as one:
+        hanging = asyncio.create_task(one.pool.describe("hangs", "hanging_task:run"))
+        while not len(one.pool):
+            await anyio.sleep(0.01)
+        found = await one.pool.describe("settled", "tests.sample_tasks:settled")
+        assert found.name == "settled"
+        assert not hanging.done()
+        hanging.cancel()
+        await asyncio.wait([hanging])
 
 
 async def test_what_cannot_be_described_is_refused_with_the_reason(tmp_path: Path) -> None:

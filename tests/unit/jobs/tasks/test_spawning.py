@@ -64,3 +64,20 @@ def test_root_runs_them_as_root_where_it_alone_can_read_that(
         kept.chmod(0o700)
         monkeypatch.setattr(spawning, "NEEDED", (str(link),))
     assert spawning.account_for(None) is None
+
+
+def test_the_environment_is_an_allow_list() -> None:
+    environ = {"PATH": "/bin", "SECRET": "1", "LANG": "C", "PYTHONPATH": "/p", "SYSADMD_TOKEN": "t"}
+    found = spawning.environment_of(None, ("PATH", "LANG"), {}, environ)
+    assert found == {"PATH": "/bin", "LANG": "C", "PYTHONPATH": "/p"}
+
+
+def test_there_is_always_a_path() -> None:
+    assert "/usr/bin" in spawning.environment_of(None, (), {}, {})["PATH"]
+
+
+def test_an_account_has_its_own_home_and_the_configuration_the_last_word() -> None:
+    given = {"HOME": "/home/olga", "LANG": "C"}
+    found = spawning.environment_of("root", ("HOME", "LANG"), {"LANG": "C.UTF-8"}, given)
+    assert (found["USER"], found["LOGNAME"], found["LANG"]) == ("root", "root", "C.UTF-8")
+    assert found["HOME"] != "/home/olga"

@@ -7,6 +7,7 @@ import io
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,28 @@ async def test_another_configuration_applies_to_the_next_attempt(one: Path, two:
     async with directories(one, one) as sites:
         same = sites.site(1)
         assert (await attempt(sites, "MKDIR", src="/a", src_site=2)).outcome == "ok"
-        sites.reconfigure({1: SiteConfig(root=str(one)), 2: SiteConfig(root=str(two))})
+        sites.reconfigure({1: SiteConfig(root=str(one)), 2: SiteConfig(root=str(two))}, Limits())
         assert (await attempt(sites, "MKDIR", src="/b", src_site=2)).outcome == "ok"
         assert sites.site(1) is same
-        sites.reconfigure({})
+        sites.reconfigure({}, Limits())
         assert "not in the configuration" in failure(await attempt(sites, "MKDIR", src="/c"))
     assert ([path.name for path in one.iterdir()], [path.name for path in two.iterdir()]) == (["a"], ["b"])
+
+
+async def test_other_limits_apply_to_the_next_attempt(one: Path) -> None:
+    configured = {1: SiteConfig(root=str(one))}
+    for name in "ab":
+        (one / name).touch()
+    async with Sites(configured, Limits()) as sites:
+        assert (await attempt(sites, "LIST", src="/")).outcome == "ok"
+        sites.reconfigure(configured, Limits(listing_entries=1, transfer_threads=1))
+        assert "1" in failure(await attempt(sites, "LIST", src="/"))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(sites.threads.run, time.sleep, 0.05)
+            while not sites.threads.busy:
+                await anyio.sleep(0.001)
+            assert sites.threads.busy == 1
 
 
 async def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
