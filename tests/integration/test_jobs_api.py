@@ -88,7 +88,8 @@ async def test_what_is_wrong_with_a_list_is_said(tmp_path: Path, query: str) -> 
 
 async def test_a_job_is_ended_taken_out_and_restarted(tmp_path: Path) -> None:
     async with running_app(tmp_path) as live, live.http() as http:
-        await http.post("/queue/pause", json={"lane": "default"})  # what is restarted would run at once
+        async with http.post("/queue/pause", json={"lane": "default"}) as response:
+            assert response.status == 200  # what is restarted would run at once
         job = await made(http, LATER)
         async with http.post(f"{JOBS}/{job['seq']}/kill") as response:
             assert (response.status, (await response.json())["job"]["state"]) == (200, "killed")
