@@ -1,7 +1,7 @@
 """Servers, workers and the processes of tasks are killed at random moments under load.
 
 No job that was accepted is lost, none is completed twice, no two executions of one overlap, every attempt has an end,
-the counters are right, and who follows the events hears each of them once. SYSADMD_JOB_KILLS says how many kills.
+the counters are right, and who follows the events hears each of them once. SYSADMD_JOB_KILLS asks for more kills.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from tests.small_disks import mounted
 log = logging.getLogger(__name__)
 
 SEED = 20_261_125
-KILLS = int(os.environ.get("SYSADMD_JOB_KILLS", "40"))
+KILLS = 40
+MANY_KILLS = int(os.environ.get("SYSADMD_JOB_KILLS", "0"))
 VICTIMS = ("child",) * 10 + ("server",) * 4 + ("worker",) * 3 + ("stop",) * 3
 
 pytestmark = pytest.mark.skipif(not process.LINUX, reason="finds processes by their environment in /proc")
@@ -98,7 +99,16 @@ async def survive(tmp_path: Path, kills: int, seed: int) -> None:
 
 @pytest.mark.timeout(60 + 4 * KILLS)
 async def test_random_kills_lose_no_job_and_complete_none_twice(tmp_path: Path) -> None:
-    await survive(tmp_path, KILLS, SEED if "SYSADMD_JOB_KILLS" not in os.environ else random.randrange(2**32))
+    await survive(tmp_path, KILLS, SEED)
+
+
+@pytest.mark.fuzz
+@pytest.mark.skipif(
+    not MANY_KILLS, reason="SYSADMD_JOB_KILLS=500 makes it last some ten minutes, with a load that differs"
+)
+@pytest.mark.timeout(120 + 4 * MANY_KILLS)
+async def test_many_kills_lose_no_job_and_complete_none_twice(tmp_path: Path) -> None:
+    await survive(tmp_path, MANY_KILLS, random.randrange(2**32))
 
 
 @pytest.mark.timeout(200)
