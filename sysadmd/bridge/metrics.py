@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from sysadmd.bridge.keyring import Keyring
 from sysadmd.bridge.relay import Relay
+from sysadmd.listen.exposition import Exposition
 from sysadmd.listen.pending import Pending
 
 
-class Metrics:
-    """Prometheus metrics of one bridge (text format 0.0.4)."""
+class Metrics(Exposition):
+    """Prometheus metrics of one bridge."""
 
     def __init__(self, relay: Relay, keyring: Keyring, pending: Pending) -> None:
         self._relay, self._keyring, self._pending = relay, keyring, pending
-        self._registry = CollectorRegistry(auto_describe=True)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-        self._registry.register(self)
-
-    def render(self) -> bytes:
-        """The text that Prometheus scrapes."""
-        return generate_latest(self._registry)
+        super().__init__()
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at each scrape."""

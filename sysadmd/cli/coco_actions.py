@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from sysadmd.cli.job_arguments import key_values
+from sysadmd.cli.job_arguments import STATES, key_values
 from sysadmd.cli.job_view import age, flags
 from sysadmd.cli.render import one_line, print_json
 
 if TYPE_CHECKING:
     from sysadmd.client import AsyncClient
 
-STATES = frozenset({"pending", "running", "deferred", "failed", "complete", "error", "inactive", "killed"})
 PAGE = 1000
 Row = Mapping[str, Any]
 
@@ -89,7 +88,7 @@ async def info(client: AsyncClient, words: Sequence[str]) -> None:
 
 async def listing(client: AsyncClient, words: Sequence[str]) -> None:
     """Print the jobs, newest first."""
-    unknown = sorted(set(words) - STATES)
+    unknown = sorted(set(words) - {*STATES})
     if unknown:
         raise click.UsageError(f"{unknown[0]!r} is no state; there are {', '.join(sorted(STATES))}")
     now, rows = time.time(), []

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sysadmd.cli.connection import ConnectionOptions, connection_options
-from sysadmd.cli.job_arguments import key_values, moment
+from sysadmd.cli.job_arguments import STATES, key_values, moment
 from sysadmd.cli.values import seconds
 
 if TYPE_CHECKING:
     from sysadmd.client import AsyncClient
 
-STATES = ("pending", "running", "deferred", "failed", "complete", "error", "inactive", "killed")
 WORKERS = {"id": "Worker", "kinds": "Kinds", "slots": "Slots", "running": "Running", "halted": "Leaving"}
 
 

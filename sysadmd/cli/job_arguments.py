@@ -8,6 +8,9 @@ from typing import Any
 import click
 import msgspec
 
+STATES = ("pending", "running", "deferred", "failed", "complete", "error", "inactive", "killed")
+"""States of jobs, in the order in which they are counted for people."""
+
 
 def key_values(words: Iterable[str], separators: str = "=") -> dict[str, Any]:
     """`KEY=VALUE` words as one object. A value is JSON where it is any, else text; a key comes once.

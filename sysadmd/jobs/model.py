@@ -15,7 +15,7 @@ The names of the states are those that clients of the job queue see (spec job-qu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -25,6 +25,8 @@ JobState: TypeAlias = Literal["pending", "running", "deferred", "failed", "compl
 StepState: TypeAlias = Literal["waiting", "leased", "running", "ok", "retry", "failed", "skipped", "killed"]
 Outcome: TypeAlias = Literal["ok", "fail", "timeout", "deferred", "killed", "lost", "spawn_failed", "output_limit"]
 
+QUEUE_STATES: Final[tuple[str, ...]] = tuple(state for state in get_args(JobState) if state != "complete")
+"""States of a job that is in the queue: what is complete has left it."""
 RETRY_WAIT: Final[JobState] = "failed"
 FINAL_STATES: Final[frozenset[str]] = frozenset(tables.FINAL_STATES)
 STEP_FINAL: Final[frozenset[str]] = frozenset({"ok", "failed", "skipped", "killed"})

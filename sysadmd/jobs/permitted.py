@@ -7,9 +7,9 @@ A filter by name or owner would tell by the number of such rows what they are, s
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import anyio
 import anyio.to_thread
@@ -20,6 +20,7 @@ from sysadmd.errors import BadRequest, Forbidden, NotFound
 from sysadmd.jobs import shown
 from sysadmd.jobs.output_reading import read_text, size_of
 from sysadmd.jobs.queue import Queue
+from sysadmd.jobs.queue_reads import Wanted
 from sysadmd.jobs.references import Reference, find, find_all, is_name
 from sysadmd.jobs.rights import is_anothers_transfer, may
 from sysadmd.jobs.shown import Shown
@@ -112,23 +113,11 @@ class PermittedJobs:
         attempts = await self._queue.attempts(view.id) if view.steps_total == 1 else []
         return shown.whole(view), [shown.attempt(one) for one in attempts]
 
-    async def listing(
-        self,
-        *,
-        states: Collection[str] | None = None,
-        name: str | None = None,
-        owner: str | None = None,
-        kinds: Collection[str] | None = None,
-        archived: bool | None = False,
-        after: int | None = None,
-        limit: int = 100,
-    ) -> tuple[list[Shown], int | None]:
+    async def listing(self, *, limit: int = 100, **wanted: Unpack[Wanted]) -> tuple[list[Shown], int | None]:
         """Jobs, newest first, and where the next page begins (None: there is none)."""
-        views = await self._queue.listing(
-            states=states, name=name, owner=owner, kinds=kinds, archived=archived, after=after, limit=limit
-        )
+        views = await self._queue.listing(limit=limit, **wanted)
         rows = [shown.row(view) if may(self._caller, view) else shown.masked_row(view) for view in views]
-        if name is not None or owner is not None:
+        if wanted.get("name") is not None or wanted.get("owner") is not None:
             rows = [row for row in rows if "id" in row]
         return rows, views[-1].seq if len(views) == limit else None
 

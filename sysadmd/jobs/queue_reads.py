@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import msgspec
 from sqlalchemy import Connection, Select, func, select
 
 from sysadmd.jobs import queue_table as table
+from sysadmd.jobs.model import QUEUE_STATES
 from sysadmd.jobs.queue_events import QUEUE
 from sysadmd.jobs.queue_rows import attempt_view, job_view, step_view
 from sysadmd.jobs.views import AttemptView, HistoryPage, HistoryRow, JobView, StepView
@@ -24,8 +25,23 @@ ROWS_MAX = 1000
 
 Sort: TypeAlias = Literal["seq", "state", "priority", "started_at", "finished_at"]
 
-LIVE_STATES = frozenset({"pending", "running", "deferred", "failed", "error", "inactive", "killed"})
-"""States of a job that is in the queue: what is complete has left it."""
+LIVE_STATES = frozenset(QUEUE_STATES)
+
+
+class Wanted(TypedDict, total=False):
+    """Which jobs a listing has; what is left out bounds nothing.
+
+    `archived`: those that left the queue (default False; None: both). `after`: the `seq` of the last one of the page
+    before.
+    """
+
+    states: Collection[str] | None
+    name: str | None
+    owner: str | None
+    kinds: Collection[str] | None
+    archived: bool | None
+    after: int | None
+
 
 _MINE = jobs.c.counters.is_not(None)
 """A job of the queue, and not the dispatcher's."""
@@ -208,32 +224,9 @@ class JobReader:
         """Ids of jobs that begin with these hexadecimal digits, oldest first."""
         return await self._store.read(lambda connection: beginning_with(connection, prefix, limit))
 
-    async def listing(
-        self,
-        *,
-        states: Collection[str] | None = None,
-        name: str | None = None,
-        owner: str | None = None,
-        kinds: Collection[str] | None = None,
-        archived: bool | None = False,
-        after: int | None = None,
-        limit: int = 100,
-    ) -> list[JobView]:
-        """Jobs, newest first, 1000 at most; `after` is the `seq` of the last one of the page before. `archived`: those
-        that left the queue (None: both).
-        """
-        return await self._store.read(
-            lambda connection: listing(
-                connection,
-                states=states,
-                name=name,
-                owner=owner,
-                kinds=kinds,
-                archived=archived,
-                after=after,
-                limit=limit,
-            )
-        )
+    async def listing(self, *, limit: int = 100, **wanted: Unpack[Wanted]) -> list[JobView]:
+        """Jobs, newest first, 1000 at most."""
+        return await self._store.read(lambda connection: listing(connection, limit=limit, **wanted))
 
     async def page(
         self,

@@ -6,37 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from sysadmd.dispatcher import Dispatcher
 from sysadmd.events.log import EventLog
+from sysadmd.jobs.model import QUEUE_STATES
 from sysadmd.jobs.queue import Queue
+from sysadmd.listen.exposition import Exposition
 from sysadmd.rpc.engine import Engine
 from sysadmd.server.links import Links
 
-JOB_STATES = ("pending", "running", "deferred", "failed", "error", "inactive", "killed")
-"""States of a job in the queue; a complete one has left it."""
 
-
-class Metrics:
-    """Prometheus metrics of one server (text format 0.0.4)."""
+class Metrics(Exposition):
+    """Prometheus metrics of one server."""
 
     def __init__(self, engine: Engine, events: EventLog, dispatcher: Dispatcher, queue: Queue, links: Links) -> None:
         self._engine, self._events, self._dispatcher, self._links = engine, events, dispatcher, links
         self._queue = queue
-        self._registry = CollectorRegistry(auto_describe=True)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-        self._registry.register(self)
-
-    def render(self) -> bytes:
-        """The text that Prometheus scrapes."""
-        return generate_latest(self._registry)
+        super().__init__()
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at each scrape."""
@@ -65,7 +52,7 @@ class Metrics:
     def _job_figures(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("sysadmd_jobs", "Jobs in the queue by state", labels=["state"])
         counts = self._queue.counts()
-        for state in JOB_STATES:
+        for state in QUEUE_STATES:
             jobs.add_metric([state], counts.get(state, 0))
         attempts = CounterMetricFamily(
             "sysadmd_job_attempts", "Attempts of jobs that ended, by outcome", labels=["outcome"]
